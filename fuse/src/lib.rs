@@ -1,0 +1,1 @@
+//! The kernel adapter: FUSE callbacks, handles, errno table, invalidation, mount.

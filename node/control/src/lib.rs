@@ -1,0 +1,1 @@
+//! The control surface: gRPC services, health and reflection on a unix socket.

@@ -1,0 +1,29 @@
+//! What can be done about an error, whatever its cause.
+
+/// What the caller of a failed operation can do about it.
+///
+/// Every crate's error maps to one kind in an exhaustive match; errno, gRPC codes and exit codes
+/// are each derived from the kind in one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// The thing named does not exist.
+    NotFound,
+    /// The content changed since it was named: look it up again.
+    Stale,
+    /// The caller may not do this.
+    Denied,
+    /// The request itself is wrong.
+    Invalid,
+    /// The other side is away, slow or failing; another source or a later try may do.
+    Unavailable,
+    /// The time that the operation had is over.
+    DeadlineExceeded,
+    /// Bytes do not match what names them.
+    Corrupt,
+    /// Disk, memory or a quota is used up.
+    Exhausted,
+    /// The operation was called off.
+    Cancelled,
+    /// The operation is not offered.
+    Unsupported,
+}

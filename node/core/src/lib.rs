@@ -1,0 +1,14 @@
+//! The words and decisions of MusicFS: ids, versions, tags, path template, file names, ports.
+//!
+//! This crate is pure: no runtime, clock, randomness, files, sockets or threads. What it decides
+//! depends on its arguments alone.
+
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod names;
+pub mod origin;
+pub mod path;
+pub mod tags;
+pub mod template;
+pub mod version;

@@ -1,0 +1,1 @@
+//! The metadata index: SQLite schema, one writer, read pool, tree.

@@ -1,0 +1,1 @@
+//! The facade every surface calls: lookup, list, open, read; ingest; events.

@@ -1,0 +1,1 @@
+//! Tags, audio properties and artwork from ranged reads. Pure.

@@ -1,0 +1,1 @@
+//! Protocol buffers of MusicFS: the control API.

@@ -1,0 +1,1 @@
+//! Harness and suites: model, real mount, real servers, crash; benchmarks.
