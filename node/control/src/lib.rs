@@ -1,1 +1,100 @@
-//! The control surface: gRPC services, health and reflection on a unix socket.
+//! The control surface: gRPC on a unix socket, with standard health and reflection.
+//!
+//! The socket is the permission: mode 0600 in a directory 0700. What the daemon can do today answers
+//! for real; the rest of the contract says UNIMPLEMENTED.
+
+mod error;
+mod health;
+mod service;
+mod socket;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use musicfs_library::Library;
+use musicfs_proto::v1;
+use musicfs_proto::v1::music_fs_server::MusicFsServer;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+pub use error::ControlError;
+pub use socket::Socket;
+
+/// What the control surface is told of the mount.
+pub trait MountView: Send + Sync {
+    /// Where the library is mounted.
+    fn mount_point(&self) -> &Path;
+    /// Files that programs have open now.
+    fn open_file_handles(&self) -> u64;
+    /// Requests that the kernel made since the mount.
+    fn fuse_ops_total(&self) -> u64;
+}
+
+/// A request to end the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownOrder {
+    /// How long open files may keep it; none when forced.
+    pub drain: Duration,
+}
+
+/// What the services answer from.
+#[derive(Clone)]
+pub struct ControlContext {
+    /// The library.
+    pub library: Arc<Library>,
+    /// The mount.
+    pub mount: Arc<dyn MountView>,
+    /// Where requests to shut down go.
+    pub shutdown: mpsc::Sender<ShutdownOrder>,
+    /// The drain time of a request that names none.
+    pub drain_default: Duration,
+    /// When the daemon started.
+    pub started: Instant,
+    /// Cancelled when the daemon begins to shut down.
+    pub stopping: CancellationToken,
+}
+
+/// Serves the control API until `context.stopping` is cancelled; the socket goes with it.
+///
+/// # Errors
+/// [`ControlError`] if reflection cannot be built: a fault of the program.
+pub fn serve(socket: Socket, context: ControlContext) -> Result<JoinHandle<()>, ControlError> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let reflection_v1 = reflection().build_v1().map_err(ControlError::Reflection)?;
+    let reflection_v1alpha = reflection().build_v1alpha().map_err(ControlError::Reflection)?;
+    let stopping = context.stopping.clone();
+    let health = tokio::spawn(health::report(reporter, context.clone()));
+    let router = Server::builder()
+        .add_service(MusicFsServer::new(service::Service::new(context)))
+        .add_service(health_service)
+        .add_service(reflection_v1)
+        .add_service(reflection_v1alpha);
+    Ok(tokio::spawn(async move {
+        let (listener, guard) = socket.into_parts();
+        let incoming = UnixListenerStream::new(listener);
+        let served = router.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the control socket failed");
+        }
+        health.abort();
+        drop(guard);
+    }))
+}
+
+/// Where the socket of an instance lies, and the link that stands for the default instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketPath {
+    /// The socket.
+    pub socket: PathBuf,
+    /// A link to it, for the instance called `default`.
+    pub link: Option<PathBuf>,
+}

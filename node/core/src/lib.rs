@@ -4,7 +4,6 @@
 //! depends on its arguments alone.
 
 pub mod error;
-pub mod event;
 pub mod id;
 pub mod names;
 pub mod origin;

@@ -155,6 +155,10 @@ pub trait OriginFile: Send + Sync {
     /// another version is ever returned.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes, OriginError>>;
 
+    /// True while the file behind [`OriginFile::as_fd`] still has [`OriginFile::version`]. Asked
+    /// after each read through the descriptor: if it is false, the bytes are thrown away.
+    fn is_unchanged(&self) -> bool;
+
     /// The descriptor of a file on a disk of this machine, for passthrough and for reads that do
     /// not wait. `None` where reads can hang.
     fn as_fd(&self) -> Option<BorrowedFd<'_>>;

@@ -1,1 +1,22 @@
-//! The metadata index: SQLite schema, one writer, read pool, tree.
+//! The metadata index: which files lie where, what their tags say, and the tree made of them.
+//!
+//! One SQLite database in WAL mode. One thread writes ([`Writer`]); any thread reads, each through a
+//! connection of a small pool ([`Reader`]). Nothing is loaded at start: a lookup is one indexed
+//! query. Every commit is one revision and leaves rows and tree consistent, so a process killed at
+//! any point finds the state of some commit.
+
+mod db;
+mod error;
+mod read;
+mod rows;
+mod tree;
+mod write;
+mod writer;
+
+pub use db::{Index, Opened};
+pub use error::Error;
+pub use read::{
+    Child, Found, KnownFile, Node, NodeKind, OriginRow, Provenance, Reader, Totals,
+};
+pub use write::{Batch, Commit, FileChange, FileKind, FileRecord, Layout, TreeChange};
+pub use writer::{OriginSpec, Writer};

@@ -1,1 +1,18 @@
-//! The facade every surface calls: lookup, list, open, read; ingest; events.
+//! The facade that every surface calls: lookup, list, open, read; and the ingest that keeps the
+//! index true to the origins.
+//!
+//! A read goes down: [`Library::open`] resolves an inode to an open file of an origin, and
+//! [`OpenFile`] reads it without asking the index again. What changes on an origin comes up the other
+//! way: a pass lists it, compares with the index, reads the tags of what is new and commits; each
+//! commit tells the kernel adapter what to look up again ([`TreeChanges`]).
+
+mod error;
+mod ingest;
+mod library;
+mod open;
+
+pub use error::Error;
+pub use ingest::{Health, HealthState, Phase, Progress};
+pub use library::{Library, OriginStatus, TreeChanges};
+pub use musicfs_index::{Child, Node, NodeKind, Provenance, Totals, TreeChange};
+pub use open::OpenFile;

@@ -1,0 +1,268 @@
+//! The service `musicfs.v1.MusicFS`.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use musicfs_core::id::OriginId;
+use musicfs_library::{Health, HealthState, OriginStatus, Phase, Progress};
+use musicfs_proto::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::error::status;
+use crate::{ControlContext, ShutdownOrder};
+
+/// Progress messages that wait for a slow client; older ones are dropped for newer.
+const PROGRESS_MAX: usize = 16;
+
+/// How often the progress of a scan is told at most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+type Answer<T> = Result<Response<T>, Status>;
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Answers the calls.
+pub(crate) struct Service {
+    context: ControlContext,
+}
+
+impl Service {
+    pub(crate) fn new(context: ControlContext) -> Self {
+        Self { context }
+    }
+
+    fn state(&self) -> v1::MountState {
+        if self.context.stopping.is_cancelled() {
+            v1::MountState::Unmounting
+        } else if self.context.library.is_syncing() {
+            v1::MountState::Syncing
+        } else if self.context.library.is_degraded() {
+            v1::MountState::Degraded
+        } else {
+            v1::MountState::Ready
+        }
+    }
+
+    fn origins(&self) -> Result<Vec<OriginStatus>, Status> {
+        self.context.library.origins().map_err(|error| status(&error))
+    }
+}
+
+/// What a later version will answer.
+fn not_offered<T>(what: &str) -> Answer<T> {
+    Err(Status::unimplemented(format!("{what} is not in this version of musicfs")))
+}
+
+fn parse_id(text: &str) -> Result<OriginId, Status> {
+    OriginId::new(text).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+#[tonic::async_trait]
+impl v1::music_fs_server::MusicFs for Service {
+    async fn get_status(&self, _: Request<()>) -> Answer<v1::StatusResponse> {
+        let mount = &self.context.mount;
+        Ok(Response::new(v1::StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.context.started.elapsed().as_secs(),
+            mount_point: mount.mount_point().to_string_lossy().into_owned(),
+            state: self.state().into(),
+            open_file_handles: u32::try_from(mount.open_file_handles()).unwrap_or(u32::MAX),
+            fuse_ops_total: mount.fuse_ops_total(),
+        }))
+    }
+
+    async fn shutdown(&self, request: Request<v1::ShutdownRequest>) -> Answer<()> {
+        let request = request.into_inner();
+        let drain = match request.drain_timeout_ms {
+            _ if request.force => Duration::ZERO,
+            0 => self.context.drain_default,
+            ms => Duration::from_millis(ms.into()),
+        };
+        // A full queue means that a shutdown is already under way.
+        let _ = self.context.shutdown.try_send(ShutdownOrder { drain });
+        Ok(Response::new(()))
+    }
+
+    async fn list_origins(&self, _: Request<()>) -> Answer<v1::OriginsResponse> {
+        let origins = self.origins()?.into_iter().map(origin_info).collect();
+        Ok(Response::new(v1::OriginsResponse { origins }))
+    }
+
+    async fn get_origin_health(
+        &self,
+        request: Request<v1::OriginRequest>,
+    ) -> Answer<v1::OriginHealth> {
+        let id = parse_id(&request.into_inner().origin_id)?;
+        let found = self.origins()?.into_iter().find(|origin| origin.row.name == id.as_str());
+        match found {
+            Some(origin) => Ok(Response::new(origin_health(origin.health))),
+            None => Err(Status::not_found(format!("no origin is called {id}"))),
+        }
+    }
+
+    type RescanOriginStream = Streamed<v1::SyncProgress>;
+
+    async fn rescan_origin(
+        &self,
+        request: Request<v1::OriginRequest>,
+    ) -> Answer<Self::RescanOriginStream> {
+        let id = parse_id(&request.into_inner().origin_id)?;
+        let mut progress = self.context.library.progress(&id).map_err(|error| status(&error))?;
+        let library = self.context.library.clone();
+        let (sender, receiver) = mpsc::channel(PROGRESS_MAX);
+        tokio::spawn(async move {
+            let scan = library.rescan(&id);
+            tokio::pin!(scan);
+            let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+            let outcome = loop {
+                tokio::select! {
+                    outcome = &mut scan => break outcome,
+                    _ = ticks.tick() => {
+                        let now = progress.borrow_and_update().clone();
+                        if now.phase != Phase::Complete {
+                            // A client that is behind gets the next one.
+                            let _ = sender.try_send(Ok(sync_progress(&id, &now)));
+                        }
+                    }
+                }
+            };
+            let last = match outcome {
+                Ok(outcome) => {
+                    let mut last = sync_progress(&id, &progress.borrow());
+                    last.phase = v1::SyncPhase::Complete.into();
+                    last.complete = true;
+                    last.error = outcome.err();
+                    Ok(last)
+                }
+                Err(error) => Err(status(&error)),
+            };
+            // The client may be gone; the scan is done all the same.
+            let _ = sender.send(last).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn forget_origin(
+        &self,
+        request: Request<v1::OriginRequest>,
+    ) -> Answer<v1::ForgetOriginResponse> {
+        let id = parse_id(&request.into_inner().origin_id)?;
+        let removed = self.context.library.forget(&id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(v1::ForgetOriginResponse { entries_removed: removed }))
+    }
+
+    async fn get_cache_stats(&self, _: Request<()>) -> Answer<v1::CacheStats> {
+        not_offered("the content cache")
+    }
+
+    async fn clear_cache(
+        &self,
+        _: Request<v1::ClearCacheRequest>,
+    ) -> Answer<v1::ClearCacheResponse> {
+        not_offered("the content cache")
+    }
+
+    type PrefetchStream = Streamed<v1::PrefetchProgress>;
+
+    async fn prefetch(&self, _: Request<v1::PrefetchRequest>) -> Answer<Self::PrefetchStream> {
+        not_offered("prefetch")
+    }
+
+    async fn search(&self, _: Request<v1::SearchRequest>) -> Answer<v1::SearchResponse> {
+        not_offered("search")
+    }
+
+    type SearchStreamStream = Streamed<v1::SearchResult>;
+
+    async fn search_stream(
+        &self,
+        _: Request<v1::SearchRequest>,
+    ) -> Answer<Self::SearchStreamStream> {
+        not_offered("search")
+    }
+
+    type SubscribeEventsStream = Streamed<v1::Event>;
+
+    async fn subscribe_events(
+        &self,
+        _: Request<v1::EventFilter>,
+    ) -> Answer<Self::SubscribeEventsStream> {
+        not_offered("the event stream")
+    }
+
+    async fn pin(&self, _: Request<v1::PinRequest>) -> Answer<v1::PinResponse> {
+        not_offered("pinning")
+    }
+
+    async fn unpin(&self, _: Request<v1::UnpinRequest>) -> Answer<v1::UnpinResponse> {
+        not_offered("pinning")
+    }
+
+    async fn list_pins(&self, _: Request<()>) -> Answer<v1::PinsResponse> {
+        not_offered("pinning")
+    }
+
+    type VerifyStream = Streamed<v1::VerifyProgress>;
+
+    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Answer<Self::VerifyStream> {
+        not_offered("verification")
+    }
+
+    async fn reload(&self, _: Request<()>) -> Answer<v1::ReloadResponse> {
+        not_offered("reloading the configuration")
+    }
+}
+
+fn origin_info(origin: OriginStatus) -> v1::OriginInfo {
+    v1::OriginInfo {
+        id: origin.row.name,
+        origin_type: origin.row.kind,
+        display_name: origin.row.display_name,
+        health: Some(origin_health(origin.health)),
+        file_count: origin.row.file_count,
+        total_bytes: origin.row.total_bytes,
+        last_sync_unix: origin.row.last_sync_unix,
+    }
+}
+
+fn origin_health(health: Option<Health>) -> v1::OriginHealth {
+    let Some(health) = health else {
+        return v1::OriginHealth {
+            error_message: Some("not configured; `musicfs origin forget` removes it".to_owned()),
+            ..v1::OriginHealth::default()
+        };
+    };
+    let status = match health.state {
+        HealthState::Unknown => v1::HealthStatus::HealthUnknown,
+        HealthState::Healthy => v1::HealthStatus::HealthHealthy,
+        HealthState::Degraded => v1::HealthStatus::HealthDegraded,
+        HealthState::Unhealthy => v1::HealthStatus::HealthUnhealthy,
+    };
+    v1::OriginHealth {
+        status: status.into(),
+        latency_ms: u32::try_from(health.latency.as_millis()).unwrap_or(u32::MAX),
+        error_message: health.message,
+        last_check_unix: health.checked_unix,
+    }
+}
+
+fn sync_progress(id: &OriginId, progress: &Progress) -> v1::SyncProgress {
+    let phase = match progress.phase {
+        Phase::Scanning => v1::SyncPhase::Scanning,
+        Phase::Indexing => v1::SyncPhase::Indexing,
+        Phase::Complete => v1::SyncPhase::Complete,
+    };
+    v1::SyncProgress {
+        origin_id: id.to_string(),
+        phase: phase.into(),
+        files_scanned: progress.files_scanned,
+        files_changed: progress.files_changed,
+        files_total: 0,
+        bytes_transferred: progress.bytes_read,
+        current_file: progress.current.clone(),
+        complete: progress.phase == Phase::Complete,
+        error: progress.error.clone(),
+    }
+}

@@ -1,0 +1,455 @@
+//! Queries. Each is one or a few indexed lookups and takes microseconds.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use musicfs_core::id::{FileId, Ino, OriginId};
+use musicfs_core::origin::FileIdentity;
+use musicfs_core::path::OriginPath;
+use musicfs_core::tags::TrackInfo;
+use musicfs_core::version::{ContentVersion, Validator};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::db::connect_for_reading;
+use crate::error::{Attempt, Error};
+use crate::rows::{TAG_COLUMNS, audio_of, tags_of};
+use crate::write::FileKind;
+
+/// Connections kept open between queries; more are opened when more threads read at once.
+const IDLE_CONNECTIONS_MAX: usize = 8;
+
+/// Reads the index, from any thread.
+pub struct Reader {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// What an entry of the tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+}
+
+/// One entry of the tree and what `stat` shows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its inode number.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Length in bytes; 0 for a directory.
+    pub size: u64,
+    /// A file: when its origin says it was modified. A directory: when its children last changed.
+    /// Nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Read bits: of the file on its origin (a subset of 0444), or 0555 of a directory.
+    pub mode: u16,
+}
+
+/// An entry and its name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// The name, NFC and at most 255 bytes.
+    pub name: String,
+    /// The entry.
+    pub node: Node,
+}
+
+/// Where the content of an entry comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The entry.
+    pub node: Node,
+    /// The origin.
+    pub origin: OriginId,
+    /// The path on it.
+    pub path: OriginPath,
+    /// The content version that the inode stands for.
+    pub version: ContentVersion,
+}
+
+/// What the extended attributes of an entry say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The origin's id.
+    pub origin: OriginId,
+    /// The path on it.
+    pub real_path: Vec<u8>,
+    /// The real extension in lower case.
+    pub format: String,
+}
+
+/// Sums over all origins that are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Files known.
+    pub files: u64,
+    /// Directories of the tree.
+    pub directories: u64,
+    /// Bytes in those files.
+    pub bytes: u64,
+}
+
+/// An origin as the index knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginRow {
+    /// The row.
+    pub id: i64,
+    /// Its configured id.
+    pub name: String,
+    /// Its kind's name.
+    pub kind: String,
+    /// What a person calls it.
+    pub display_name: String,
+    /// No longer configured.
+    pub hidden: bool,
+    /// Files known.
+    pub file_count: u64,
+    /// Bytes in them.
+    pub total_bytes: u64,
+    /// When it was last listed completely, in seconds since 1970; 0 if never.
+    pub last_sync_unix: i64,
+}
+
+/// A file as the index knows it, to compare with a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFile {
+    /// The row.
+    pub id: FileId,
+    /// The name in its directory.
+    pub name: Vec<u8>,
+    /// Track or companion.
+    pub kind: FileKind,
+    /// The version that was indexed.
+    pub version: ContentVersion,
+    /// Its read bits.
+    pub mode: u16,
+    /// Device and inode when it was last seen.
+    pub identity: Option<FileIdentity>,
+}
+
+/// The columns of a [`Node`], in a `SELECT` on `entries e LEFT JOIN files f`.
+const NODE: &str = "e.ino, e.file IS NULL, e.mtime, f.origin_size, f.origin_mtime, f.mode";
+
+impl Reader {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Runs `query` on a connection of the pool.
+    fn with<T>(&self, query: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => connect_for_reading(&self.path)?,
+        };
+        let result = query(&connection);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(connection);
+        }
+        result
+    }
+
+    /// The random number that tells this installation from all others.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`] as for every query here.
+    pub fn installation(&self) -> Result<[u8; 16], Error> {
+        self.with(|connection| {
+            connection
+                .query_row("SELECT value FROM meta WHERE key = 'installation'", [], |row| {
+                    row.get(0)
+                })
+                .attempt("read")
+        })
+    }
+
+    /// The entry called `name` in `parent`.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn lookup(&self, parent: Ino, name: &str) -> Result<Option<Node>, Error> {
+        let sql = const_format_node("WHERE e.parent = ?1 AND e.name = ?2");
+        self.with(|connection| {
+            connection
+                .prepare_cached(&sql)
+                .and_then(|mut query| query.query_row((ino(parent), name), |row| node(row, 0)).optional())
+                .attempt("look up in")
+        })
+    }
+
+    /// The entry with a number; `None` if it is no longer in the tree.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn node(&self, of: Ino) -> Result<Option<Node>, Error> {
+        let sql = const_format_node("WHERE e.ino = ?1 AND (e.parent <> 0 OR e.ino = 1)");
+        self.with(|connection| {
+            connection
+                .prepare_cached(&sql)
+                .and_then(|mut query| query.query_row([ino(of)], |row| node(row, 0)).optional())
+                .attempt("look up in")
+        })
+    }
+
+    /// The directory that holds an entry; the root's is the root.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn parent(&self, of: Ino) -> Result<Option<Ino>, Error> {
+        if of == Ino::ROOT {
+            return Ok(Some(Ino::ROOT));
+        }
+        self.with(|connection| {
+            connection
+                .prepare_cached("SELECT parent FROM entries WHERE ino = ?1 AND parent <> 0")
+                .and_then(|mut query| query.query_row([ino(of)], |row| row.get(0)).optional())
+                .attempt("look up in")
+        })
+        .map(|parent: Option<i64>| parent.map(|parent| Ino(parent.cast_unsigned())))
+    }
+
+    /// Up to `limit` entries of `dir` in the order of their numbers, those after `after`.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn children(&self, dir: Ino, after: Ino, limit: usize) -> Result<Vec<Child>, Error> {
+        let sql = format!(
+            "SELECT {NODE}, e.name FROM entries e LEFT JOIN files f ON f.id = e.file
+             WHERE e.parent = ?1 AND e.ino > ?2 ORDER BY e.ino LIMIT ?3"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.with(|connection| {
+            let mut query = connection.prepare_cached(&sql).attempt("list")?;
+            let rows = query.query_map((ino(dir), ino(after), limit), |row| {
+                Ok(Child { node: node(row, 0)?, name: row.get(6)? })
+            });
+            rows.and_then(Iterator::collect).attempt("list")
+        })
+    }
+
+    /// Where the content of a file's entry lies.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`], or [`Error::Damaged`] if the row makes no sense.
+    pub fn find(&self, of: Ino) -> Result<Option<Found>, Error> {
+        let sql = format!(
+            "SELECT {NODE}, o.name, f.dir, f.name, f.validator
+             FROM entries e JOIN files f ON f.id = e.file JOIN origins o ON o.id = f.origin_id
+             WHERE e.ino = ?1 AND e.parent <> 0"
+        );
+        let raw = self.with(|connection| {
+            connection
+                .prepare_cached(&sql)
+                .and_then(|mut query| {
+                    query
+                        .query_row([ino(of)], |row| {
+                            Ok((
+                                node(row, 0)?,
+                                row.get::<_, String>(6)?,
+                                row.get::<_, Vec<u8>>(7)?,
+                                row.get::<_, Vec<u8>>(8)?,
+                                row.get::<_, String>(9)?,
+                            ))
+                        })
+                        .optional()
+                })
+                .attempt("look up in")
+        })?;
+        let Some((node, origin, dir, name, validator)) = raw else { return Ok(None) };
+        let damaged = || Error::Damaged { table: "files" };
+        let path = OriginPath::new(&dir).and_then(|dir| dir.join(&name)).map_err(|_| damaged())?;
+        let validator = Validator::from_text(&validator).ok_or_else(damaged)?;
+        let version = ContentVersion { size: node.size, validator };
+        let origin = OriginId::new(&origin).map_err(|_| damaged())?;
+        Ok(Some(Found { node, origin, path, version }))
+    }
+
+    /// The tags of a file's entry; `None` for a directory or an entry that is gone.
+    ///
+    /// # Errors
+    /// As [`Reader::find`].
+    pub fn track(&self, of: Ino) -> Result<Option<TrackInfo>, Error> {
+        let sql = format!(
+            "SELECT {TAG_COLUMNS} FROM entries e JOIN files f ON f.id = e.file WHERE e.ino = ?1"
+        );
+        self.with(|connection| {
+            let mut query = connection.prepare_cached(&sql).attempt("look up in")?;
+            let mut rows = query.query([ino(of)]).attempt("look up in")?;
+            let Some(row) = rows.next().attempt("look up in")? else { return Ok(None) };
+            Ok(Some(TrackInfo { tags: tags_of(row, 0)?, audio: audio_of(row, 0)?, artwork: vec![] }))
+        })
+    }
+
+    /// All origins that the index knows.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn origins(&self) -> Result<Vec<OriginRow>, Error> {
+        self.with(|connection| {
+            let mut query = connection
+                .prepare_cached(
+                    "SELECT id, name, kind, display_name, hidden, file_count, total_bytes,
+                            last_sync_unix FROM origins ORDER BY name",
+                )
+                .attempt("read")?;
+            let rows = query.query_map([], |row| {
+                Ok(OriginRow {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    kind: row.get(2)?,
+                    display_name: row.get(3)?,
+                    hidden: row.get(4)?,
+                    file_count: row.get::<_, i64>(5)?.cast_unsigned(),
+                    total_bytes: row.get::<_, i64>(6)?.cast_unsigned(),
+                    last_sync_unix: row.get(7)?,
+                })
+            });
+            rows.and_then(Iterator::collect).attempt("read")
+        })
+    }
+
+    /// Sums for `statfs`.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn totals(&self) -> Result<Totals, Error> {
+        self.with(|connection| {
+            connection
+                .query_row(
+                    "SELECT IFNULL(SUM(file_count), 0), IFNULL(SUM(total_bytes), 0),
+                        IFNULL((SELECT value FROM meta WHERE key = 'directories'), 0)
+                     FROM origins WHERE NOT hidden",
+                    [],
+                    |row| {
+                        Ok(Totals {
+                            files: row.get::<_, i64>(0)?.cast_unsigned(),
+                            bytes: row.get::<_, i64>(1)?.cast_unsigned(),
+                            directories: row.get::<_, i64>(2)?.cast_unsigned(),
+                        })
+                    },
+                )
+                .attempt("read")
+        })
+    }
+
+    /// The files known in one directory of an origin.
+    ///
+    /// # Errors
+    /// As [`Reader::find`].
+    pub fn files_in(&self, origin: i64, dir: &OriginPath) -> Result<Vec<KnownFile>, Error> {
+        self.with(|connection| {
+            let mut query = connection
+                .prepare_cached(
+                    "SELECT id, name, kind, origin_size, validator, mode, device, inode
+                     FROM files WHERE origin_id = ?1 AND dir = ?2",
+                )
+                .attempt("list files in")?;
+            let mut rows = query.query((origin, dir.as_bytes())).attempt("list files in")?;
+            let mut files = Vec::new();
+            while let Some(row) = rows.next().attempt("list files in")? {
+                files.push(known_file(row)?);
+            }
+            Ok(files)
+        })
+    }
+
+    /// The first directory after `after` that holds known files and is `under` or lies below it.
+    ///
+    /// # Errors
+    /// As [`Reader::find`].
+    pub fn next_dir(
+        &self,
+        origin: i64,
+        under: &OriginPath,
+        after: Option<&OriginPath>,
+    ) -> Result<Option<OriginPath>, Error> {
+        // Directories below `a` lie between `a/` and `a0` in byte order ('0' follows '/'), and `a`
+        // itself before them, with others such as `a-b` in between.
+        let below = |end: u8| [under.as_bytes(), &[end]].concat();
+        let (from, inclusive) = match after {
+            None if under.is_root() => (Vec::new(), true),
+            None => (under.as_bytes().to_vec(), true),
+            Some(after) if under.is_root() || after != under => (after.as_bytes().to_vec(), false),
+            Some(_) => (below(b'/'), true),
+        };
+        let first = |from: &[u8], inclusive: bool| {
+            let comparison = if inclusive { ">=" } else { ">" };
+            let sql = format!(
+                "SELECT dir FROM files WHERE origin_id = ?1 AND dir {comparison} ?2
+                 ORDER BY dir LIMIT 1"
+            );
+            self.with(|connection| {
+                connection
+                    .prepare_cached(&sql)
+                    .and_then(|mut query| {
+                        query.query_row((origin, from), |row| row.get::<_, Vec<u8>>(0)).optional()
+                    })
+                    .attempt("list directories in")
+            })
+        };
+        let mut found = first(&from, inclusive)?;
+        if !under.is_root() && found.as_deref().is_some_and(|dir| dir > under.as_bytes()) {
+            let start = below(b'/');
+            if found.as_deref().is_some_and(|dir| dir < start.as_slice()) {
+                found = first(&start, true)?;
+            }
+            if found.as_deref().is_some_and(|dir| dir >= below(b'0').as_slice()) {
+                found = None;
+            }
+        }
+        found
+            .map(|dir| OriginPath::new(&dir).map_err(|_| Error::Damaged { table: "files" }))
+            .transpose()
+    }
+}
+
+fn const_format_node(condition: &str) -> String {
+    format!("SELECT {NODE} FROM entries e LEFT JOIN files f ON f.id = e.file {condition}")
+}
+
+fn ino(of: Ino) -> i64 {
+    of.0.cast_signed()
+}
+
+fn node(row: &Row<'_>, at: usize) -> rusqlite::Result<Node> {
+    let ino = Ino(row.get::<_, i64>(at)?.cast_unsigned());
+    if row.get(at + 1)? {
+        let mtime_ns = row.get::<_, Option<i64>>(at + 2)?.unwrap_or(0);
+        return Ok(Node { ino, kind: NodeKind::Directory, size: 0, mtime_ns, mode: 0o555 });
+    }
+    Ok(Node {
+        ino,
+        kind: NodeKind::File,
+        size: row.get::<_, i64>(at + 3)?.cast_unsigned(),
+        mtime_ns: row.get(at + 4)?,
+        mode: row.get(at + 5)?,
+    })
+}
+
+fn known_file(row: &Row<'_>) -> Result<KnownFile, Error> {
+    let damaged = |_| Error::Damaged { table: "files" };
+    let validator: String = row.get(4).map_err(damaged)?;
+    let device: Option<i64> = row.get(6).map_err(damaged)?;
+    let inode: Option<i64> = row.get(7).map_err(damaged)?;
+    Ok(KnownFile {
+        id: FileId(row.get(0).map_err(damaged)?),
+        name: row.get(1).map_err(damaged)?,
+        kind: FileKind::from_number(row.get(2).map_err(damaged)?)
+            .ok_or(Error::Damaged { table: "files" })?,
+        version: ContentVersion {
+            size: row.get::<_, i64>(3).map_err(damaged)?.cast_unsigned(),
+            validator: Validator::from_text(&validator)
+                .ok_or(Error::Damaged { table: "files" })?,
+        },
+        mode: row.get(5).map_err(damaged)?,
+        identity: device.zip(inode).map(|(device, inode)| FileIdentity {
+            device: device.cast_unsigned(),
+            inode: inode.cast_unsigned(),
+        }),
+    })
+}

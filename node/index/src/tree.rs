@@ -1,0 +1,557 @@
+//! The tree: entries placed, renamed and pruned within one transaction.
+//!
+//! Several files may want one name in one directory: they are a *group*, named by
+//! [`names::resolve`] from the set of its members alone. Changes are collected first; then, in
+//! [`Tree::settle`], empty directories go, groups are named, and companions follow their tracks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use musicfs_core::id::{FileId, Ino};
+use musicfs_core::names::{self, NameProfile};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::{Attempt, Error};
+use crate::write::TreeChange;
+
+/// The root's row.
+const ROOT: i64 = Ino::ROOT.0 as i64;
+
+/// The parent of entries that are kept but not shown.
+const HIDDEN: i64 = 0;
+
+/// Directories whose numbers are remembered between placements; then the memory starts afresh.
+const DIRECTORIES_CACHED_MAX: usize = 4096;
+
+/// Changed names reported one by one; beyond, telling the kernel costs more than looking up again.
+const RENAMED_MAX: usize = 50_000;
+
+/// Naming a group can displace companions and so touch other groups; each round settles one level.
+const ROUNDS_MAX: usize = 8;
+
+/// Whether an entry that is placed again still stands for the same content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// It keeps its inode number.
+    Same,
+    /// It gets a new one.
+    New,
+}
+
+/// The entry of one file.
+struct Entry {
+    ino: i64,
+    parent: i64,
+    name: String,
+    base: String,
+}
+
+/// Changes of the tree within one transaction.
+pub(crate) struct Tree<'c> {
+    db: &'c Connection,
+    profile: NameProfile,
+    now_ns: i64,
+    directories: BTreeMap<(i64, String), i64>,
+    directories_added: i64,
+    groups: BTreeSet<(i64, String)>,
+    maybe_empty: BTreeSet<i64>,
+    touched: BTreeSet<i64>,
+    renamed: BTreeSet<(i64, String)>,
+    companions: BTreeSet<(i64, Vec<u8>)>,
+}
+
+impl<'c> Tree<'c> {
+    pub(crate) fn new(db: &'c Connection, profile: NameProfile, now_ns: i64) -> Self {
+        Self {
+            db,
+            profile,
+            now_ns,
+            directories: BTreeMap::new(),
+            directories_added: 0,
+            groups: BTreeSet::new(),
+            maybe_empty: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            renamed: BTreeSet::new(),
+            companions: BTreeSet::new(),
+        }
+    }
+
+    /// Puts the one entry of a track at `path` (directories and a wanted name).
+    pub(crate) fn place(
+        &mut self,
+        file: FileId,
+        path: &[String],
+        content: Content,
+    ) -> Result<(), Error> {
+        let (base, directories) = path.split_last().expect("a rendered path has a name");
+        let parent = self.directory(directories)?;
+        let entry = self.entries_of(file)?.into_iter().next();
+        self.put(file, entry, parent, base, content)
+    }
+
+    /// Removes all entries of a file.
+    pub(crate) fn remove(&mut self, file: FileId) -> Result<(), Error> {
+        for entry in self.entries_of(file)? {
+            self.delete(&entry)?;
+        }
+        Ok(())
+    }
+
+    /// Takes all entries of a file out of sight but keeps their numbers.
+    pub(crate) fn hide(&mut self, file: FileId) -> Result<(), Error> {
+        for entry in self.entries_of(file)? {
+            if entry.parent != HIDDEN {
+                self.leave(&entry);
+                self.write_place(entry.ino, HIDDEN, &hidden_name(entry.ino), Some(&entry.base))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that `stat` shows something else for the entries of a file.
+    pub(crate) fn attributes_changed(&mut self, file: FileId) -> Result<(), Error> {
+        for entry in self.entries_of(file)? {
+            self.renamed.insert((entry.parent, entry.name));
+        }
+        Ok(())
+    }
+
+    /// Notes that a file's real path changed, on which its suffix depends.
+    pub(crate) fn key_changed(&mut self, file: FileId) -> Result<(), Error> {
+        for entry in self.entries_of(file)? {
+            if entry.parent != HIDDEN {
+                self.groups.insert((entry.parent, entry.base));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the tracks or companions in a real directory changed.
+    pub(crate) fn companions_changed(&mut self, origin: i64, dir: &[u8]) {
+        self.companions.insert((origin, dir.to_vec()));
+    }
+
+    /// Makes names, companions and directories agree with what was placed and removed.
+    ///
+    /// Returns what changed, and by how much the number of directories grew.
+    pub(crate) fn settle(mut self) -> Result<(TreeChange, i64), Error> {
+        for _ in 0..ROUNDS_MAX {
+            self.name_groups()?;
+            for (origin, dir) in std::mem::take(&mut self.companions) {
+                self.place_companions(origin, &dir)?;
+            }
+            self.prune()?;
+            if self.groups.is_empty() && self.companions.is_empty() {
+                break;
+            }
+        }
+        debug_assert!(self.groups.is_empty(), "names settle within {ROUNDS_MAX} rounds");
+        self.condense()?;
+        let mut directories = Vec::new();
+        for ino in &self.touched {
+            let updated = self
+                .db
+                .prepare_cached(
+                    "UPDATE entries SET mtime = MAX(?2, mtime + 1) WHERE ino = ?1 AND file IS NULL",
+                )
+                .and_then(|mut update| update.execute((ino, self.now_ns)))
+                .attempt("write to")?;
+            if updated > 0 {
+                directories.push(Ino(ino.cast_unsigned()));
+            }
+        }
+        let entries = self.renamed.into_iter();
+        let change = TreeChange {
+            entries: entries.map(|(parent, name)| (Ino(parent.cast_unsigned()), name)).collect(),
+            directories,
+        };
+        Ok((change, self.directories_added))
+    }
+
+    /// Where very many names changed, reports the root's children instead of each: the kernel drops
+    /// what lies below an entry together with it.
+    fn condense(&mut self) -> Result<(), Error> {
+        if self.renamed.len() <= RENAMED_MAX {
+            return Ok(());
+        }
+        self.renamed.retain(|(parent, _)| *parent == ROOT);
+        let names: Vec<String> = self
+            .db
+            .prepare_cached("SELECT name FROM entries WHERE parent = ?1 AND ino <> ?1")
+            .and_then(|mut query| query.query_map([ROOT], |row| row.get(0))?.collect())
+            .attempt("read")?;
+        self.renamed.extend(names.into_iter().map(|name| (ROOT, name)));
+        Ok(())
+    }
+
+    /// The number of a directory; it and those above it are made if need be.
+    fn directory(&mut self, path: &[String]) -> Result<i64, Error> {
+        let mut parent = ROOT;
+        for name in path {
+            let key = (parent, name.clone());
+            parent = match self.directories.get(&key) {
+                Some(&ino) => ino,
+                None => {
+                    let ino = self.child_directory(parent, name)?;
+                    if self.directories.len() >= DIRECTORIES_CACHED_MAX {
+                        self.directories.clear();
+                    }
+                    self.directories.insert(key, ino);
+                    ino
+                }
+            };
+        }
+        Ok(parent)
+    }
+
+    fn child_directory(&mut self, parent: i64, name: &str) -> Result<i64, Error> {
+        let found: Option<(i64, Option<i64>)> = self
+            .db
+            .prepare_cached("SELECT ino, file FROM entries WHERE parent = ?1 AND name = ?2")
+            .and_then(|mut query| {
+                query.query_row((parent, name), |row| Ok((row.get(0)?, row.get(1)?))).optional()
+            })
+            .attempt("read")?;
+        match found {
+            Some((ino, None)) => return Ok(ino),
+            // A file has the name: the directory takes it, and the file's group is named again.
+            Some((ino, Some(_))) => {
+                self.write_place(ino, parent, &temporary_name(ino), Some(name))?;
+                self.groups.insert((parent, name.to_owned()));
+            }
+            None => {}
+        }
+        self.db
+            .prepare_cached("INSERT INTO entries (parent, name, mtime) VALUES (?1, ?2, ?3)")
+            .and_then(|mut insert| insert.execute((parent, name, self.now_ns)))
+            .attempt("write to")?;
+        self.directories_added += 1;
+        self.touch(parent, name);
+        Ok(self.db.last_insert_rowid())
+    }
+
+    /// Gives `file` an entry for `base` in `parent`, out of `entry` if it has one already.
+    fn put(
+        &mut self,
+        file: FileId,
+        entry: Option<Entry>,
+        parent: i64,
+        base: &str,
+        content: Content,
+    ) -> Result<(), Error> {
+        let old = match entry {
+            Some(old) if content == Content::New => {
+                self.delete(&old)?;
+                None
+            }
+            Some(old) if old.parent == parent && old.base == base => return Ok(()),
+            other => other,
+        };
+        let free = is_plain(base) && self.is_free(parent, base)?;
+        let ino = match old {
+            Some(old) => {
+                if old.parent != HIDDEN {
+                    self.leave(&old);
+                }
+                let name = if free { base.to_owned() } else { temporary_name(old.ino) };
+                self.write_place(old.ino, parent, &name, Some(base))?;
+                old.ino
+            }
+            None => self.insert(file, parent, base, free)?,
+        };
+        if free {
+            self.touch(parent, base);
+        } else {
+            self.groups.insert((parent, base.to_owned()));
+            self.touched.insert(parent);
+        }
+        debug_assert!(ino > ROOT, "only the schema makes the root");
+        Ok(())
+    }
+
+    fn insert(&self, file: FileId, parent: i64, base: &str, free: bool) -> Result<i64, Error> {
+        let temporary = format!("\u{1}{}", file.0);
+        let (name, wanted) = if free { (base, None) } else { (temporary.as_str(), Some(base)) };
+        self.db
+            .prepare_cached("INSERT INTO entries (parent, name, base, file) VALUES (?1, ?2, ?3, ?4)")
+            .and_then(|mut insert| insert.execute((parent, name, wanted, file.0)))
+            .attempt("write to")?;
+        Ok(self.db.last_insert_rowid())
+    }
+
+    fn is_free(&self, parent: i64, name: &str) -> Result<bool, Error> {
+        self.db
+            .prepare_cached("SELECT 1 FROM entries WHERE parent = ?1 AND name = ?2")
+            .and_then(|mut query| query.exists((parent, name)))
+            .map(|taken| !taken)
+            .attempt("read")
+    }
+
+    fn entries_of(&self, file: FileId) -> Result<Vec<Entry>, Error> {
+        self.db
+            .prepare_cached(
+                "SELECT ino, parent, name, IFNULL(base, name) FROM entries WHERE file = ?1
+                 ORDER BY ino",
+            )
+            .and_then(|mut query| query.query_map([file.0], entry)?.collect())
+            .attempt("read")
+    }
+
+    fn delete(&mut self, entry: &Entry) -> Result<(), Error> {
+        if entry.parent != HIDDEN {
+            self.leave(entry);
+        }
+        self.db
+            .prepare_cached("DELETE FROM entries WHERE ino = ?1")
+            .and_then(|mut delete| delete.execute([entry.ino]))
+            .map(drop)
+            .attempt("write to")
+    }
+
+    /// Notes that an entry goes away from where it is.
+    fn leave(&mut self, entry: &Entry) {
+        self.groups.insert((entry.parent, entry.base.clone()));
+        self.maybe_empty.insert(entry.parent);
+        self.touch(entry.parent, &entry.name);
+    }
+
+    fn touch(&mut self, parent: i64, name: &str) {
+        self.touched.insert(parent);
+        self.renamed.insert((parent, name.to_owned()));
+    }
+
+    fn write_place(
+        &self,
+        ino: i64,
+        parent: i64,
+        name: &str,
+        base: Option<&str>,
+    ) -> Result<(), Error> {
+        let base = base.filter(|&base| base != name);
+        self.db
+            .prepare_cached("UPDATE entries SET parent = ?2, name = ?3, base = ?4 WHERE ino = ?1")
+            .and_then(|mut update| update.execute((ino, parent, name, base)))
+            .map(drop)
+            .attempt("write to")
+    }
+
+    /// Removes directories that have become empty, and those above that become so with them.
+    fn prune(&mut self) -> Result<(), Error> {
+        for start in std::mem::take(&mut self.maybe_empty) {
+            let mut directory = start;
+            while directory != ROOT {
+                let row: Option<(i64, String)> = self
+                    .db
+                    .prepare_cached(
+                        "SELECT parent, name FROM entries e WHERE ino = ?1 AND file IS NULL
+                         AND NOT EXISTS (SELECT 1 FROM entries c WHERE c.parent = e.ino)",
+                    )
+                    .and_then(|mut query| {
+                        query
+                            .query_row([directory], |row| Ok((row.get(0)?, row.get(1)?)))
+                            .optional()
+                    })
+                    .attempt("read")?;
+                let Some((parent, name)) = row else { break };
+                self.db
+                    .prepare_cached("DELETE FROM entries WHERE ino = ?1")
+                    .and_then(|mut delete| delete.execute([directory]))
+                    .attempt("write to")?;
+                self.directories_added -= 1;
+                self.directories.remove(&(parent, name.clone()));
+                self.touch(parent, &name);
+                self.groups.insert((parent, name));
+                directory = parent;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the members of every group that changed.
+    fn name_groups(&mut self) -> Result<(), Error> {
+        while let Some((parent, base)) = self.groups.pop_first() {
+            let members = self.group(parent, &base)?;
+            if members.is_empty() {
+                continue;
+            }
+            let directory_has_it = self
+                .db
+                .prepare_cached(
+                    "SELECT 1 FROM entries WHERE parent = ?1 AND name = ?2 AND file IS NULL",
+                )
+                .and_then(|mut query| query.exists((parent, &base)))
+                .attempt("read")?;
+            let keys: Vec<&[u8]> = members.iter().map(|member| member.key.as_slice()).collect();
+            let names = names::resolve(&base, &keys, directory_has_it);
+            let changed: Vec<(&Member, String)> =
+                members.iter().zip(names).filter(|(member, name)| member.name != *name).collect();
+            // First out of each other's way, then to the final names.
+            for (member, _) in &changed {
+                self.write_place(member.ino, parent, &temporary_name(member.ino), Some(&base))?;
+            }
+            for (member, name) in changed {
+                self.touch(parent, &member.name);
+                self.touch(parent, &name);
+                self.write_place(member.ino, parent, &name, Some(&base))?;
+                self.companions.insert((member.origin, member.dir.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn group(&self, parent: i64, base: &str) -> Result<Vec<Member>, Error> {
+        // Two indexed queries: one by name, one by the wanted name where it differs.
+        let members = "SELECT e.ino, e.name, f.origin_id, f.dir, o.name, f.name FROM entries e
+             JOIN files f ON f.id = e.file JOIN origins o ON o.id = f.origin_id
+             WHERE e.parent = ?1 AND ";
+        self.db
+            .prepare_cached(&format!(
+                "{members} e.name = ?2 AND e.base IS NULL UNION ALL {members} e.base = ?2"
+            ))
+            .and_then(|mut query| {
+                query
+                    .query_map((parent, base), |row| {
+                        let (dir, origin_name, name): (Vec<u8>, String, Vec<u8>) =
+                            (row.get(3)?, row.get(4)?, row.get(5)?);
+                        // Neither an origin's id nor a path holds a NUL.
+                        let key = [origin_name.as_bytes(), &dir, &name].join(&0);
+                        Ok(Member {
+                            ino: row.get(0)?,
+                            name: row.get(1)?,
+                            origin: row.get(2)?,
+                            dir,
+                            key,
+                        })
+                    })?
+                    .collect()
+            })
+            .attempt("read")
+    }
+
+    /// Puts the companions of a real directory where its tracks are.
+    fn place_companions(&mut self, origin: i64, dir: &[u8]) -> Result<(), Error> {
+        let companions: Vec<(i64, Vec<u8>)> = self
+            .db
+            .prepare_cached(
+                "SELECT id, name FROM files WHERE origin_id = ?1 AND dir = ?2 AND kind = 1",
+            )
+            .and_then(|mut query| {
+                query.query_map((origin, dir), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            })
+            .attempt("read")?;
+        if companions.is_empty() {
+            return Ok(());
+        }
+        let tracks: Vec<Sibling> = self
+            .db
+            .prepare_cached(
+                "SELECT f.name, e.parent, e.name FROM files f JOIN entries e ON e.file = f.id
+                 WHERE f.origin_id = ?1 AND f.dir = ?2 AND f.kind = 0 AND e.parent <> 0",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map((origin, dir), |row| {
+                        Ok(Sibling {
+                            real_name: row.get(0)?,
+                            parent: row.get(1)?,
+                            name: row.get(2)?,
+                        })
+                    })?
+                    .collect()
+            })
+            .attempt("read")?;
+        for (file, name) in companions {
+            let wanted = companion_places(&name, &tracks, self.profile);
+            self.put_companion(FileId(file), wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the entries of a companion those at `wanted`; numbers stay with places where they can.
+    fn put_companion(
+        &mut self,
+        file: FileId,
+        mut wanted: BTreeSet<(i64, String)>,
+    ) -> Result<(), Error> {
+        let mut spare = Vec::new();
+        for entry in self.entries_of(file)? {
+            if !wanted.remove(&(entry.parent, entry.base.clone())) {
+                spare.push(entry);
+            }
+        }
+        let mut spare = spare.into_iter();
+        for (parent, base) in wanted {
+            self.put(file, spare.next(), parent, &base, Content::Same)?;
+        }
+        for entry in spare {
+            self.delete(&entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// A member of a group.
+struct Member {
+    ino: i64,
+    name: String,
+    origin: i64,
+    dir: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// A track in the real directory of a companion.
+struct Sibling {
+    real_name: Vec<u8>,
+    parent: i64,
+    name: String,
+}
+
+/// Where a companion belongs: with the track it is named like, else with every track beside it.
+fn companion_places(
+    name: &[u8],
+    tracks: &[Sibling],
+    profile: NameProfile,
+) -> BTreeSet<(i64, String)> {
+    let (stem, extension) = split_extension(name);
+    let extension = String::from_utf8_lossy(extension);
+    let own: BTreeSet<(i64, String)> = tracks
+        .iter()
+        .filter(|track| split_extension(&track.real_name).0 == stem)
+        .map(|track| {
+            let (track_stem, _) = split_extension(track.name.as_bytes());
+            let text = format!("{}.{extension}", String::from_utf8_lossy(track_stem));
+            (track.parent, names::component(&text, Some(&extension), profile))
+        })
+        .collect();
+    if !own.is_empty() {
+        return own;
+    }
+    let text = String::from_utf8_lossy(name);
+    let name = names::component(&text, Some(&extension), profile);
+    tracks.iter().map(|track| (track.parent, name.clone())).collect()
+}
+
+/// The part before the last dot, and the one after it; a leading dot starts no extension.
+pub(crate) fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
+    match name.iter().rposition(|&byte| byte == b'.') {
+        Some(at) if at > 0 => (&name[..at], &name[at + 1..]),
+        _ => (name, b""),
+    }
+}
+
+/// True if a lone file that wants `base` gets it as it is.
+fn is_plain(base: &str) -> bool {
+    names::resolve(base, &[&[]], false).first().is_some_and(|name| name == base)
+}
+
+/// A name that no tag can make (control characters are replaced), for the time between two steps.
+fn temporary_name(ino: i64) -> String {
+    format!("\u{2}{ino}")
+}
+
+fn hidden_name(ino: i64) -> String {
+    format!("\u{3}{ino}")
+}
+
+fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry { ino: row.get(0)?, parent: row.get(1)?, name: row.get(2)?, base: row.get(3)? })
+}

@@ -1,0 +1,654 @@
+//! What one commit does: rows, and the tree that follows from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use musicfs_core::id::{FileId, Ino, Revision};
+use musicfs_core::names::{self, NameProfile};
+use musicfs_core::origin::{FileIdentity, ListedFile};
+use musicfs_core::path::OriginPath;
+use musicfs_core::tags::{AudioProperties, Tags, TrackInfo};
+use musicfs_core::template::{Template, TrackFacts};
+use musicfs_core::version::VersionKey;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Attempt, Error};
+use crate::rows::{TAG_COLUMNS, TagColumns, audio_of, codec_number, encoding_number, tags_of};
+use crate::tree::{Content, Tree, split_extension};
+
+/// How paths are made of tags.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The path template.
+    pub template: Template,
+    /// Directories above the tree, from the root; mostly none.
+    pub root: Vec<String>,
+    /// Which characters names may hold.
+    pub profile: NameProfile,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        let template = Template::parse(Template::DEFAULT).expect("the default template is right");
+        Self { template, root: Vec::new(), profile: NameProfile::default() }
+    }
+}
+
+impl Layout {
+    /// A text that differs between layouts that make different trees.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("{}\0{}\0{}", self.template.source(), self.root.join("/"), self.profile.as_str())
+    }
+}
+
+/// What a file is to the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// Audio, placed by its tags.
+    Track,
+    /// Art, lyrics, a cue sheet, a log: placed beside the tracks of its real directory.
+    Companion,
+}
+
+impl FileKind {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Track),
+            1 => Some(Self::Companion),
+            _ => None,
+        }
+    }
+
+    fn number(self) -> i64 {
+        match self {
+            Self::Track => 0,
+            Self::Companion => 1,
+        }
+    }
+}
+
+/// A file with content that the index does not have.
+#[derive(Clone, Debug)]
+pub struct FileRecord {
+    /// Its real directory.
+    pub dir: OriginPath,
+    /// What the origin says of it.
+    pub listed: ListedFile,
+    /// Track or companion.
+    pub kind: FileKind,
+    /// The name of its content.
+    pub version_key: VersionKey,
+    /// What its tags say; `None` for a companion, and for a track that could not be read.
+    pub info: Option<TrackInfo>,
+}
+
+/// One difference between an origin and the index.
+#[derive(Clone, Debug)]
+pub enum FileChange {
+    /// New, or with new content. Boxed: far larger than the others.
+    Put(Box<FileRecord>),
+    /// The same content, but other read bits or another device or inode.
+    Touch {
+        /// The row.
+        id: FileId,
+        /// Its read bits now.
+        mode: u16,
+        /// Its device and inode now.
+        identity: Option<FileIdentity>,
+    },
+    /// The same content at another path.
+    Move {
+        /// The row.
+        id: FileId,
+        /// Its real directory now.
+        dir: OriginPath,
+        /// What the origin says of it now.
+        listed: ListedFile,
+        /// The name of its content at the new path.
+        version_key: VersionKey,
+    },
+    /// Gone from the origin.
+    Remove {
+        /// The row.
+        id: FileId,
+        /// The directory that it is gone from: a row that has moved on since is left alone.
+        dir: OriginPath,
+    },
+}
+
+/// Changes of one origin that are committed together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The origin's row.
+    pub origin: i64,
+    /// The changes, in order.
+    pub changes: Vec<FileChange>,
+    /// Now, in nanoseconds since 1970.
+    pub now_ns: i64,
+}
+
+/// What the kernel must look up again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreeChange {
+    /// Names in directories that mean something else now, or nothing any more.
+    pub entries: Vec<(Ino, String)>,
+    /// Directories whose set of children changed.
+    pub directories: Vec<Ino>,
+}
+
+/// The outcome of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// The revision that it made.
+    pub revision: Revision,
+    /// What changed in the tree.
+    pub tree: TreeChange,
+}
+
+/// Does the changes of `batch` within an open transaction.
+pub(crate) fn apply(db: &Connection, layout: &Layout, batch: &Batch) -> Result<Commit, Error> {
+    let tree = Tree::new(db, layout.profile, batch.now_ns);
+    let mut write = Write::new(db, layout, tree, batch.now_ns);
+    for change in &batch.changes {
+        write.change(batch.origin, change)?;
+    }
+    write.finish()
+}
+
+/// Places every file that is shown anew; rows keep their entries' numbers.
+pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<Commit, Error> {
+    let tree = Tree::new(db, layout.profile, now_ns);
+    let mut write = Write::new(db, layout, tree, now_ns);
+    write.place_all("NOT o.hidden", 0)?;
+    db.execute(
+        "INSERT OR REPLACE INTO meta VALUES ('layout', ?1)",
+        [layout.fingerprint()],
+    )
+    .attempt("write to")?;
+    write.finish()
+}
+
+/// Takes an origin's files out of the tree, or puts them back.
+pub(crate) fn set_hidden(
+    db: &Connection,
+    layout: &Layout,
+    origin: i64,
+    hidden: bool,
+    now_ns: i64,
+) -> Result<Commit, Error> {
+    db.execute("UPDATE origins SET hidden = ?2 WHERE id = ?1", (origin, hidden))
+        .attempt("write to")?;
+    let tree = Tree::new(db, layout.profile, now_ns);
+    let mut write = Write::new(db, layout, tree, now_ns);
+    if hidden {
+        write.each_file(origin, |write, id| write.tree.hide(id))?;
+    } else {
+        write.place_all("o.id = ?2", origin)?;
+    }
+    write.finish()
+}
+
+/// Removes an origin with all its files.
+pub(crate) fn forget(
+    db: &Connection,
+    layout: &Layout,
+    origin: i64,
+    now_ns: i64,
+) -> Result<Commit, Error> {
+    let tree = Tree::new(db, layout.profile, now_ns);
+    let mut write = Write::new(db, layout, tree, now_ns);
+    write.each_file(origin, |write, id| write.tree.remove(id))?;
+    db.execute("DELETE FROM files WHERE origin_id = ?1", [origin]).attempt("write to")?;
+    let commit = write.finish()?;
+    db.execute("DELETE FROM origins WHERE id = ?1", [origin]).attempt("write to")?;
+    Ok(commit)
+}
+
+/// One transaction's work in progress.
+struct Write<'c> {
+    db: &'c Connection,
+    layout: &'c Layout,
+    tree: Tree<'c>,
+    now_ns: i64,
+    /// Tracks to place, and whether their content is new.
+    tracks: BTreeMap<i64, Content>,
+    /// Albums touched, and whether each had several discs before.
+    albums: BTreeMap<i64, bool>,
+    /// By how much each origin's number of files and bytes changed.
+    totals: BTreeMap<i64, (i64, i64)>,
+}
+
+/// What a change needs to know of the row it replaces.
+struct OldRow {
+    id: i64,
+    origin: i64,
+    dir: Vec<u8>,
+    kind: i64,
+    size: i64,
+    validator: String,
+    album_key: Option<i64>,
+}
+
+impl<'c> Write<'c> {
+    fn new(db: &'c Connection, layout: &'c Layout, tree: Tree<'c>, now_ns: i64) -> Self {
+        Self {
+            db,
+            layout,
+            tree,
+            now_ns,
+            tracks: BTreeMap::new(),
+            albums: BTreeMap::new(),
+            totals: BTreeMap::new(),
+        }
+    }
+
+    fn change(&mut self, origin: i64, change: &FileChange) -> Result<(), Error> {
+        match change {
+            FileChange::Put(record) => self.put(origin, record),
+            FileChange::Touch { id, mode, identity } => {
+                let (device, inode) = identity_columns(*identity);
+                self.db
+                    .prepare_cached(
+                        "UPDATE files SET mode = ?2, device = ?3, inode = ?4 WHERE id = ?1",
+                    )
+                    .and_then(|mut update| update.execute((id.0, mode, device, inode)))
+                    .attempt("write to")?;
+                self.tree.attributes_changed(*id)
+            }
+            FileChange::Move { id, dir, listed, version_key } => {
+                self.relocate(*id, dir, listed, *version_key)
+            }
+            FileChange::Remove { id, dir } => match self.old_row("id = ?1", params![id.0])? {
+                Some(row) if row.dir == dir.as_bytes() => self.remove(row),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn put(&mut self, origin: i64, record: &FileRecord) -> Result<(), Error> {
+        let old = self.old_row(
+            "origin_id = ?1 AND dir = ?2 AND name = ?3",
+            params![origin, record.dir.as_bytes(), record.listed.name],
+        )?;
+        let columns = record.info.as_ref().map(|info| TagColumns::new(&info.tags));
+        let album_key = columns.as_ref().and_then(|columns| columns.album_key);
+        self.album_touched(old.as_ref().and_then(|old| old.album_key))?;
+        self.album_touched(album_key)?;
+        let kind_changed = old.as_ref().is_some_and(|old| old.kind != record.kind.number());
+        if kind_changed && let Some(old) = &old {
+            self.tree.remove(FileId(old.id))?;
+        }
+        let validator = record.listed.version.validator.to_text();
+        let size = record.listed.version.size.cast_signed();
+        let same = old.as_ref().is_some_and(|old| old.size == size && old.validator == validator);
+        let id = self.write_row(origin, old.as_ref(), record, columns.as_ref())?;
+        self.write_artwork(id, record.info.as_ref())?;
+        let (old_count, old_size) = old.as_ref().map_or((0, 0), |old| (1, old.size));
+        self.count(origin, 1 - old_count, size - old_size);
+        let content = if same { Content::Same } else { Content::New };
+        match record.kind {
+            FileKind::Track => {
+                self.tracks.insert(id, content);
+            }
+            FileKind::Companion if !same => self.tree.remove(FileId(id))?,
+            FileKind::Companion => {}
+        }
+        self.tree.companions_changed(origin, record.dir.as_bytes());
+        Ok(())
+    }
+
+    fn relocate(
+        &mut self,
+        id: FileId,
+        dir: &OriginPath,
+        listed: &ListedFile,
+        key: VersionKey,
+    ) -> Result<(), Error> {
+        let Some(old) = self.old_row("id = ?1", params![id.0])? else { return Ok(()) };
+        // Whatever the index thought to be at the new path is gone.
+        let at_target = self.old_row(
+            "origin_id = ?1 AND dir = ?2 AND name = ?3 AND id <> ?4",
+            params![old.origin, dir.as_bytes(), listed.name, id.0],
+        )?;
+        if let Some(replaced) = at_target {
+            self.remove(replaced)?;
+        }
+        let (device, inode) = identity_columns(listed.identity);
+        self.db
+            .prepare_cached(
+                "UPDATE files SET dir = ?2, name = ?3, mode = ?4, device = ?5, inode = ?6,
+                     version_key = ?7 WHERE id = ?1",
+            )
+            .and_then(|mut update| {
+                update.execute(params![
+                    id.0,
+                    dir.as_bytes(),
+                    listed.name,
+                    listed.mode,
+                    device,
+                    inode,
+                    key.0
+                ])
+            })
+            .attempt("write to")?;
+        self.tree.companions_changed(old.origin, &old.dir);
+        self.tree.companions_changed(old.origin, dir.as_bytes());
+        if old.kind == FileKind::Track.number() {
+            // Names may hold the file's stem, and suffixes depend on the path.
+            self.tracks.entry(id.0).or_insert(Content::Same);
+            self.tree.key_changed(id)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, old: OldRow) -> Result<(), Error> {
+        self.album_touched(old.album_key)?;
+        self.tree.remove(FileId(old.id))?;
+        self.tracks.remove(&old.id);
+        self.db
+            .prepare_cached("DELETE FROM files WHERE id = ?1")
+            .and_then(|mut delete| delete.execute([old.id]))
+            .attempt("write to")?;
+        self.count(old.origin, -1, -old.size);
+        self.tree.companions_changed(old.origin, &old.dir);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Commit, Error> {
+        self.place_albums_that_flipped()?;
+        for (id, content) in std::mem::take(&mut self.tracks) {
+            self.place(FileId(id), content)?;
+        }
+        for (origin, (files, bytes)) in &self.totals {
+            self.db
+                .prepare_cached(
+                    "UPDATE origins SET file_count = file_count + ?2, total_bytes = total_bytes + ?3
+                     WHERE id = ?1",
+                )
+                .and_then(|mut update| update.execute((origin, files, bytes)))
+                .attempt("write to")?;
+        }
+        let (tree, directories) = self.tree.settle()?;
+        self.db
+            .prepare_cached(
+                "INSERT INTO meta VALUES ('directories', 1 + ?1)
+                 ON CONFLICT (key) DO UPDATE SET value = value + ?1",
+            )
+            .and_then(|mut update| update.execute([directories]))
+            .attempt("write to")?;
+        let revision: i64 = self
+            .db
+            .prepare_cached(
+                "UPDATE meta SET value = value + 1 WHERE key = 'revision' RETURNING value",
+            )
+            .and_then(|mut update| update.query_row([], |row| row.get(0)))
+            .attempt("write to")?;
+        Ok(Commit { revision: Revision(revision.cast_unsigned()), tree })
+    }
+
+    fn old_row(
+        &self,
+        condition: &str,
+        params: impl rusqlite::Params,
+    ) -> Result<Option<OldRow>, Error> {
+        self.db
+            .prepare_cached(&format!(
+                "SELECT id, origin_id, dir, kind, origin_size, validator, album_key FROM files
+                 WHERE {condition}"
+            ))
+            .and_then(|mut query| {
+                query
+                    .query_row(params, |row| {
+                        Ok(OldRow {
+                            id: row.get(0)?,
+                            origin: row.get(1)?,
+                            dir: row.get(2)?,
+                            kind: row.get(3)?,
+                            size: row.get(4)?,
+                            validator: row.get(5)?,
+                            album_key: row.get(6)?,
+                        })
+                    })
+                    .optional()
+            })
+            .attempt("read")
+    }
+
+    fn write_row(
+        &self,
+        origin: i64,
+        old: Option<&OldRow>,
+        record: &FileRecord,
+        columns: Option<&TagColumns>,
+    ) -> Result<i64, Error> {
+        let listed = &record.listed;
+        let (device, inode) = identity_columns(listed.identity);
+        let tags = record.info.as_ref().map(|info| &info.tags);
+        let audio = record.info.as_ref().map(|info| &info.audio);
+        let unreadable = record.kind == FileKind::Track && record.info.is_none();
+        let number = |value: fn(&AudioProperties) -> i64| audio.map(value);
+        self.db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+                 ?11, ?12, ?13, NULL, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
+                 ?26, ?27, ?28, ?29, ?30, ?31)",
+            )
+            .and_then(|mut insert| {
+                insert.execute(params![
+                    old.map(|old| old.id),
+                    origin,
+                    record.dir.as_bytes(),
+                    listed.name,
+                    record.kind.number(),
+                    unreadable,
+                    listed.version.size.cast_signed(),
+                    listed.version.validator.to_text(),
+                    listed.mtime_ns,
+                    listed.mode,
+                    device,
+                    inode,
+                    record.version_key.0,
+                    tags.and_then(|tags| tags.title.as_deref()),
+                    columns.and_then(|columns| columns.artist.as_deref()),
+                    tags.and_then(|tags| tags.album.as_deref()),
+                    columns.and_then(|columns| columns.album_artist.as_deref()),
+                    columns.and_then(|columns| columns.genre.as_deref()),
+                    tags.and_then(|tags| tags.date).map(|date| date.year),
+                    tags.and_then(|tags| tags.track),
+                    tags.and_then(|tags| tags.disc),
+                    tags.and_then(|tags| tags.disc_total),
+                    number(|audio| audio.duration_ms.cast_signed()),
+                    number(|audio| audio.bitrate.into()),
+                    number(|audio| audio.sample_rate.into()),
+                    number(|audio| audio.bit_depth.into()),
+                    number(|audio| audio.channels.into()),
+                    number(|audio| codec_number(audio.codec)),
+                    columns.map(|columns| columns.more.as_str()),
+                    columns.and_then(|columns| columns.album_key),
+                    self.now_ns,
+                ])
+            })
+            .attempt("write to")?;
+        Ok(old.map_or_else(|| self.db.last_insert_rowid(), |old| old.id))
+    }
+
+    fn write_artwork(&self, id: i64, info: Option<&TrackInfo>) -> Result<(), Error> {
+        self.db
+            .prepare_cached("DELETE FROM artwork WHERE file = ?1")
+            .and_then(|mut delete| delete.execute([id]))
+            .attempt("write to")?;
+        let artwork = info.map(|info| info.artwork.as_slice()).unwrap_or_default();
+        for (number, art) in (0i64..).zip(artwork) {
+            let len = art.range.end.saturating_sub(art.range.start);
+            self.db
+                .prepare_cached("INSERT INTO artwork VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
+                .and_then(|mut insert| {
+                    insert.execute(params![
+                        id,
+                        number,
+                        art.kind,
+                        art.mime,
+                        art.size.cast_signed(),
+                        art.range.start.cast_signed(),
+                        len.cast_signed(),
+                        encoding_number(art)
+                    ])
+                })
+                .attempt("write to")?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, origin: i64, files: i64, bytes: i64) {
+        let totals = self.totals.entry(origin).or_default();
+        totals.0 += files;
+        totals.1 += bytes;
+    }
+
+    /// Remembers whether an album had several discs before this transaction changes it.
+    fn album_touched(&mut self, album: Option<i64>) -> Result<(), Error> {
+        if let Some(album) = album
+            && self.layout.template.uses_album()
+            && !self.albums.contains_key(&album)
+        {
+            let before = self.has_discs(album)?;
+            self.albums.insert(album, before);
+        }
+        Ok(())
+    }
+
+    fn has_discs(&self, album: i64) -> Result<bool, Error> {
+        self.db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM files WHERE album_key = ?1 AND disc > 1)
+                     OR EXISTS (SELECT 1 FROM files WHERE album_key = ?1 AND disc_total > 1)",
+            )
+            .and_then(|mut query| query.query_row([album], |row| row.get(0)))
+            .attempt("read")
+    }
+
+    /// An album that got its second disc, or lost it, has its tracks elsewhere.
+    fn place_albums_that_flipped(&mut self) -> Result<(), Error> {
+        for (album, before) in std::mem::take(&mut self.albums) {
+            if self.has_discs(album)? == before {
+                continue;
+            }
+            let tracks: Vec<i64> = self
+                .db
+                .prepare_cached(
+                    "SELECT f.id FROM files f JOIN origins o ON o.id = f.origin_id
+                     WHERE f.album_key = ?1 AND NOT o.hidden",
+                )
+                .and_then(|mut query| query.query_map([album], |row| row.get(0))?.collect())
+                .attempt("read")?;
+            for id in tracks {
+                self.tracks.entry(id).or_insert(Content::Same);
+            }
+        }
+        Ok(())
+    }
+
+    /// Renders the path of a track and puts its entry there.
+    fn place(&mut self, id: FileId, content: Content) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT {TAG_COLUMNS}, f.origin_id, f.dir, f.name, f.unreadable, f.album_key
+             FROM files f WHERE f.id = ?1"
+        );
+        let mut query = self.db.prepare_cached(&sql).attempt("read")?;
+        let mut rows = query.query([id.0]).attempt("read")?;
+        let Some(row) = rows.next().attempt("read")? else { return Ok(()) };
+        let (tags, audio) = (tags_of(row, 0)?, audio_of(row, 0)?);
+        let at = 12;
+        let origin: i64 = row.get(at).attempt("read")?;
+        let dir: Vec<u8> = row.get(at + 1).attempt("read")?;
+        let name: Vec<u8> = row.get(at + 2).attempt("read")?;
+        let unreadable: bool = row.get(at + 3).attempt("read")?;
+        let album: Option<i64> = row.get(at + 4).attempt("read")?;
+        let multi_disc = match album {
+            Some(album) if self.layout.template.uses_album() => self.has_discs(album)?,
+            _ => false,
+        };
+        let path = render(self.layout, &tags, &audio, &name, multi_disc, unreadable);
+        self.tree.place(id, &path, content)?;
+        self.tree.companions_changed(origin, &dir);
+        Ok(())
+    }
+
+    /// Places all tracks of the origins that `condition` chooses (`o` the origin, `?2` = `origin`).
+    fn place_all(&mut self, condition: &str, origin: i64) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT f.id FROM files f JOIN origins o ON o.id = f.origin_id
+             WHERE f.kind = 0 AND f.id > ?1 AND ?2 = ?2 AND {condition} ORDER BY f.id LIMIT 1000"
+        );
+        let mut after = i64::MIN;
+        loop {
+            let page: Vec<i64> = self
+                .db
+                .prepare_cached(&sql)
+                .and_then(|mut query| {
+                    query.query_map((after, origin), |row| row.get(0))?.collect()
+                })
+                .attempt("read")?;
+            let Some(&last) = page.last() else { return Ok(()) };
+            after = last;
+            for id in page {
+                self.place(FileId(id), Content::Same)?;
+            }
+        }
+    }
+
+    fn each_file(
+        &mut self,
+        origin: i64,
+        mut action: impl FnMut(&mut Self, FileId) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut after = i64::MIN;
+        loop {
+            let page: Vec<i64> = self
+                .db
+                .prepare_cached(
+                    "SELECT id FROM files WHERE origin_id = ?1 AND id > ?2 ORDER BY id LIMIT 1000",
+                )
+                .and_then(|mut query| {
+                    query.query_map((origin, after), |row| row.get(0))?.collect()
+                })
+                .attempt("read")?;
+            let Some(&last) = page.last() else { return Ok(()) };
+            after = last;
+            let ids: BTreeSet<i64> = page.into_iter().collect();
+            for id in ids {
+                action(self, FileId(id))?;
+            }
+        }
+    }
+}
+
+/// The path of a track in the tree, from the root.
+fn render(
+    layout: &Layout,
+    tags: &Tags,
+    audio: &AudioProperties,
+    name: &[u8],
+    multi_disc: bool,
+    unreadable: bool,
+) -> Vec<String> {
+    let (stem, extension) = split_extension(name);
+    let stem = String::from_utf8_lossy(stem);
+    let extension = String::from_utf8_lossy(extension).to_lowercase();
+    let facts = TrackFacts {
+        tags,
+        audio,
+        stem: &stem,
+        extension: &extension,
+        multi_disc,
+        unreadable,
+    };
+    let mut path: Vec<String> =
+        layout.root.iter().map(|part| names::component(part, None, layout.profile)).collect();
+    path.extend(layout.template.render(&facts, layout.profile));
+    path
+}
+
+fn identity_columns(identity: Option<FileIdentity>) -> (Option<i64>, Option<i64>) {
+    let column = |value: fn(FileIdentity) -> u64| identity.map(|id| value(id).cast_signed());
+    (column(|id| id.device), column(|id| id.inode))
+}

@@ -1,0 +1,201 @@
+//! The one thread that writes.
+
+use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::db::unix_nanos;
+use crate::error::{Attempt, Error};
+use crate::write::{self, Batch, Commit, Layout};
+
+/// Jobs that wait for the writer; whoever sends more waits itself.
+const JOBS_MAX: usize = 8;
+
+type Job = Box<dyn FnOnce(&mut State) + Send>;
+
+/// Sends work to the writer thread. Dropping it waits for the work sent and checkpoints the log.
+pub struct Writer {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// An origin as the configuration describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginSpec {
+    /// Its id.
+    pub name: String,
+    /// Its kind's name.
+    pub kind: String,
+    /// What a person calls it; no secrets.
+    pub display_name: String,
+}
+
+struct State {
+    connection: Connection,
+    layout: Layout,
+}
+
+impl State {
+    /// Runs `work` in a transaction: all of it is committed, or nothing.
+    fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, &Layout) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let transaction = self.connection.transaction().attempt("write to")?;
+        let outcome = work(&transaction, &self.layout)?;
+        transaction.commit().attempt("write to")?;
+        Ok(outcome)
+    }
+}
+
+impl Writer {
+    pub(crate) fn start(connection: Connection, layout: Layout) -> Result<Self, Error> {
+        connection.set_prepared_statement_cache_capacity(64);
+        let (jobs, mut inbox) = mpsc::channel::<Job>(JOBS_MAX);
+        let mut state = State { connection, layout };
+        let run = move || {
+            while let Some(job) = inbox.blocking_recv() {
+                job(&mut state);
+            }
+            if let Err(error) =
+                state.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;")
+            {
+                tracing::warn!(%error, "the index's log was not checkpointed");
+            }
+        };
+        let thread =
+            thread::Builder::new().name("index-writer".into()).spawn(run).map_err(|source| {
+                Error::Io { action: "start the writer of", path: "index".into(), source }
+            })?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, outcome) = oneshot::channel();
+        let job: Job = Box::new(move |state| {
+            // Nobody waits any more: the work is done all the same.
+            let _ = reply.send(work(state));
+        });
+        let jobs = self.jobs.as_ref().ok_or(Error::Closed)?;
+        jobs.send(job).await.map_err(|_| Error::Closed)?;
+        outcome.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Makes sure that the index knows these origins; returns their rows in the same order.
+    ///
+    /// Others stay as they are: see [`Writer::set_hidden`].
+    ///
+    /// # Errors
+    /// What SQLite says; nothing was changed then. The same holds for every function here.
+    pub async fn configure(&self, origins: Vec<OriginSpec>) -> Result<Vec<i64>, Error> {
+        self.submit(move |state| {
+            state.transact(|db, _| {
+                origins
+                    .iter()
+                    .map(|origin| {
+                        db.query_row(
+                            "INSERT INTO origins (name, kind, display_name) VALUES (?1, ?2, ?3)
+                             ON CONFLICT (name) DO UPDATE SET kind = ?2, display_name = ?3
+                             RETURNING id",
+                            (&origin.name, &origin.kind, &origin.display_name),
+                            |row| row.get(0),
+                        )
+                        .attempt("write to")
+                    })
+                    .collect()
+            })
+        })
+        .await
+    }
+
+    /// Commits the changes of a batch.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn apply(&self, batch: Batch) -> Result<Commit, Error> {
+        self.submit(move |state| state.transact(|db, layout| write::apply(db, layout, &batch)))
+            .await
+    }
+
+    /// Rebuilds the tree if the layout is not the one that it was built with.
+    ///
+    /// Readers see the old tree until the new one is committed.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn rebuild_if_changed(&self) -> Result<Option<Commit>, Error> {
+        self.submit(move |state| {
+            state.transact(|db, layout| {
+                let current: Option<String> = rusqlite::OptionalExtension::optional(db.query_row(
+                    "SELECT value FROM meta WHERE key = 'layout'",
+                    [],
+                    |row| row.get(0),
+                ))
+                .attempt("read")?;
+                if current.is_some_and(|current| current == layout.fingerprint()) {
+                    return Ok(None);
+                }
+                write::rebuild(db, layout, unix_nanos(SystemTime::now())).map(Some)
+            })
+        })
+        .await
+    }
+
+    /// Takes an origin's files out of the tree without forgetting them, or puts them back.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn set_hidden(&self, origin: i64, hidden: bool) -> Result<Commit, Error> {
+        self.submit(move |state| {
+            let now = unix_nanos(SystemTime::now());
+            state.transact(|db, layout| write::set_hidden(db, layout, origin, hidden, now))
+        })
+        .await
+    }
+
+    /// Removes an origin and all that is known of it.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn forget(&self, origin: i64) -> Result<Commit, Error> {
+        self.submit(move |state| {
+            let now = unix_nanos(SystemTime::now());
+            state.transact(|db, layout| write::forget(db, layout, origin, now))
+        })
+        .await
+    }
+
+    /// Notes when an origin was last listed completely, in seconds since 1970.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn mark_synced(&self, origin: i64, unix_seconds: i64) -> Result<(), Error> {
+        self.submit(move |state| {
+            state.transact(|db, _| {
+                db.execute(
+                    "UPDATE origins SET last_sync_unix = ?2 WHERE id = ?1",
+                    (origin, unix_seconds),
+                )
+                .map(drop)
+                .attempt("write to")
+            })
+        })
+        .await
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the index's writer ended in a panic");
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Keeps the index true to an origin: one task per origin that walks, watches and answers requests.
+
+mod debounce;
+mod extract;
+mod pass;
+mod reconcile;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use musicfs_core::origin::{Change, LostReason, Origin, OriginError, Watch};
+use musicfs_core::path::OriginPath;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::library::Shared;
+use debounce::{Debounce, Places};
+use pass::{Pass, PassError};
+
+/// How often an origin that nobody uses is asked whether it is there.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+
+/// How often an origin is walked whose changes cannot all be watched.
+const WALK_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a pass that failed is left alone before the next try.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Requests that wait for the task of an origin.
+const REQUESTS_MAX: usize = 64;
+
+/// Whether an origin can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthState {
+    /// Not asked yet.
+    Unknown,
+    /// It answers.
+    Healthy,
+    /// It answers, but part of it is out of reach.
+    Degraded,
+    /// It does not answer.
+    Unhealthy,
+}
+
+/// What the last check of an origin found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The outcome.
+    pub state: HealthState,
+    /// How long the answer took.
+    pub latency: Duration,
+    /// What is wrong.
+    pub message: Option<String>,
+    /// When it was checked, in seconds since 1970.
+    pub checked_unix: i64,
+}
+
+/// What a pass is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Listing the origin, and reading what is new as it is found.
+    Scanning,
+    /// Reading what turned out to be new at the end of the listing.
+    Indexing,
+    /// Done.
+    Complete,
+}
+
+/// How far a pass is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Files listed.
+    pub files_scanned: u64,
+    /// Files added, changed, moved or removed.
+    pub files_changed: u64,
+    /// Content bytes read.
+    pub bytes_read: u64,
+    /// The directory listed last.
+    pub current: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Progress {
+    fn new(phase: Phase) -> Self {
+        Self {
+            phase,
+            files_scanned: 0,
+            files_changed: 0,
+            bytes_read: 0,
+            current: None,
+            error: None,
+        }
+    }
+}
+
+/// The state of an origin's task that others may look at.
+pub(crate) struct Monitor {
+    pub(crate) health: Mutex<Health>,
+    pub(crate) progress: watch::Sender<Progress>,
+}
+
+impl Monitor {
+    pub(crate) fn new() -> Self {
+        let health = Health {
+            state: HealthState::Unknown,
+            latency: Duration::ZERO,
+            message: None,
+            checked_unix: 0,
+        };
+        Self {
+            health: Mutex::new(health),
+            progress: watch::Sender::new(Progress::new(Phase::Scanning)),
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What others ask of an origin's task.
+pub(crate) enum Request {
+    /// List everything; the reply comes when it is done.
+    Rescan(oneshot::Sender<Result<(), String>>),
+    /// List the directory of this path, for what was found there is not what the index says.
+    Refresh(OriginPath, oneshot::Sender<()>),
+}
+
+/// The way to an origin's task.
+pub(crate) type Requests = mpsc::Sender<Request>;
+
+/// Starts the task of an origin; it ends when `stop` is cancelled.
+pub(crate) fn spawn(
+    origin: Arc<dyn Origin>,
+    row: i64,
+    shared: Arc<Shared>,
+    monitor: Arc<Monitor>,
+    stop: CancellationToken,
+) -> (Requests, tokio::task::JoinHandle<()>) {
+    let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+    let ingest = Ingest {
+        origin,
+        row,
+        shared,
+        monitor,
+        inbox,
+        watch: None,
+        debounce: Debounce::default(),
+        next_walk: Some(Instant::now()),
+        walks_only: false,
+        next_check: Instant::now() + CHECK_EVERY,
+    };
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = ingest.run() => {}
+        }
+    });
+    (requests, task)
+}
+
+/// The task of one origin.
+struct Ingest {
+    origin: Arc<dyn Origin>,
+    row: i64,
+    shared: Arc<Shared>,
+    monitor: Arc<Monitor>,
+    inbox: mpsc::Receiver<Request>,
+    watch: Option<Box<dyn Watch>>,
+    debounce: Debounce,
+    /// When everything is to be listed next, if at all.
+    next_walk: Option<Instant>,
+    /// Not all changes can be watched, so walks have to find them.
+    walks_only: bool,
+    next_check: Instant,
+}
+
+/// What woke the task.
+enum Wake {
+    Request(Request),
+    Change(Option<Change>),
+    Debounced,
+    Walk,
+    Check,
+    Closed,
+}
+
+impl Ingest {
+    async fn run(mut self) {
+        loop {
+            match self.wait().await {
+                Wake::Closed => return,
+                Wake::Walk => {
+                    self.walk().await.ok();
+                }
+                Wake::Check => self.check().await,
+                Wake::Debounced => {
+                    let places = self.debounce.take();
+                    self.look_at(places).await;
+                }
+                Wake::Change(Some(change)) => self.changed(change),
+                Wake::Change(None) => {
+                    tracing::warn!(origin = %self.origin.id(), "the watch ended; walking instead");
+                    self.watch = None;
+                    self.next_walk = Some(Instant::now());
+                }
+                Wake::Request(Request::Rescan(reply)) => {
+                    let outcome = self.walk().await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(outcome);
+                }
+                Wake::Request(Request::Refresh(path, reply)) => {
+                    let places = Places { entries: [path].into(), ..Places::default() };
+                    self.look_at(places).await;
+                    let _ = reply.send(());
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let sleep = |at: Option<Instant>| async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let watch = &mut self.watch;
+        let change = async {
+            match watch {
+                Some(watch) => watch.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = sleep(self.next_walk) => Wake::Walk,
+            request = self.inbox.recv() => request.map_or(Wake::Closed, Wake::Request),
+            () = sleep(self.debounce.due()) => Wake::Debounced,
+            change = change => Wake::Change(change),
+            () = sleep(Some(self.next_check)) => Wake::Check,
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        if let Change::Lost(reason) = &change {
+            let origin = self.origin.id();
+            match reason {
+                LostReason::Overflow => {
+                    tracing::warn!(%origin, "changes came faster than they could be watched; walking");
+                }
+                LostReason::Limit => {
+                    self.walks_only = true;
+                    tracing::warn!(
+                        %origin,
+                        "not every directory can be watched; walking every {} s instead: raise \
+                         fs.inotify.max_user_watches",
+                        WALK_EVERY.as_secs()
+                    );
+                }
+            }
+        }
+        self.debounce.handle(Instant::now(), change);
+    }
+
+    /// Lists everything, with the watch placed first. A failure has been logged and noted as health;
+    /// its text is for whoever asked for the walk.
+    async fn walk(&mut self) -> Result<(), String> {
+        self.next_walk = None;
+        self.debounce.take();
+        if self.watch.is_none() {
+            match self.origin.watch() {
+                Ok(Some(watch)) => self.watch = Some(watch),
+                Ok(None) => self.walks_only = true,
+                Err(error) => {
+                    self.walks_only = true;
+                    self.warn("changes cannot be watched; walking instead", &error);
+                }
+            }
+        }
+        let started = Instant::now();
+        let mut pass = self.pass();
+        let outcome = pass.everything().await;
+        let stale = pass.finish(&outcome);
+        self.concluded(&outcome, started, true);
+        self.look_again(stale);
+        if self.walks_only && outcome.is_ok() {
+            self.next_walk = Some(Instant::now() + WALK_EVERY);
+        }
+        outcome.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Lists the places where something changed.
+    async fn look_at(&mut self, places: Places) {
+        if places.everything {
+            self.walk().await.ok();
+            return;
+        }
+        let started = Instant::now();
+        let mut pass = self.pass();
+        let outcome = pass.places(places).await;
+        let stale = pass.finish(&outcome);
+        self.concluded(&outcome, started, false);
+        self.look_again(stale);
+    }
+
+    fn pass(&self) -> Pass {
+        Pass::new(self.origin.clone(), self.row, self.shared.clone(), self.monitor.clone())
+    }
+
+    /// Files that changed while they were read are looked at again when it is quiet.
+    fn look_again(&mut self, paths: Vec<OriginPath>) {
+        for path in paths {
+            self.debounce.handle(Instant::now(), Change::Entry(path));
+        }
+    }
+
+    /// Draws the consequences of a pass: health, the next try, one line in the log.
+    fn concluded(&mut self, outcome: &Result<pass::Summary, PassError>, started: Instant, whole: bool) {
+        match outcome {
+            Ok(summary) => {
+                let (state, message) = match summary.away {
+                    0 => (HealthState::Healthy, None),
+                    away => (HealthState::Degraded, Some(format!("{away} files are out of reach"))),
+                };
+                if summary.away > 0 {
+                    tracing::warn!(
+                        origin = %self.origin.id(),
+                        files = summary.away,
+                        "files are missing together with their file system: they stay listed; \
+                         mount it again, or forget the origin"
+                    );
+                }
+                if whole {
+                    tracing::info!(
+                        origin = %self.origin.id(),
+                        files = summary.files_scanned,
+                        changed = summary.files_changed,
+                        bytes_read = summary.bytes_read,
+                        seconds = started.elapsed().as_secs_f32(),
+                        "scanned"
+                    );
+                }
+                self.set_health(state, Duration::ZERO, message);
+            }
+            Err(PassError::Origin(error)) => {
+                self.set_health(HealthState::Unhealthy, Duration::ZERO, Some(describe(error)));
+                // The watch hangs on a root that is gone; the check finds it when it returns.
+                self.watch = None;
+            }
+            Err(PassError::Index(error)) => {
+                tracing::error!(
+                    origin = %self.origin.id(),
+                    error = %with_causes(error),
+                    "the index cannot be written; trying again in {} s: make room or mend the disk",
+                    RETRY_AFTER.as_secs()
+                );
+                self.shared.note_damage(error);
+                self.next_walk = Some(Instant::now() + RETRY_AFTER);
+            }
+        }
+    }
+
+    async fn check(&mut self) {
+        self.next_check = Instant::now() + CHECK_EVERY;
+        let started = Instant::now();
+        let was = self.monitor.health().state;
+        match tokio::time::timeout(CHECK_EVERY, self.origin.check()).await {
+            Ok(Ok(())) if was == HealthState::Unhealthy => {
+                tracing::info!(origin = %self.origin.id(), "the origin is back");
+                self.set_health(HealthState::Healthy, started.elapsed(), None);
+                self.next_walk = Some(Instant::now());
+            }
+            Ok(Ok(())) => {
+                let mut health =
+                    self.monitor.health.lock().unwrap_or_else(PoisonError::into_inner);
+                health.latency = started.elapsed();
+                health.checked_unix = unix_now();
+            }
+            Ok(Err(error)) => {
+                self.set_health(HealthState::Unhealthy, started.elapsed(), Some(describe(&error)));
+            }
+            Err(_) => {
+                let message = Some("no answer in time".to_owned());
+                self.set_health(HealthState::Unhealthy, started.elapsed(), message);
+            }
+        }
+    }
+
+    fn set_health(&self, state: HealthState, latency: Duration, message: Option<String>) {
+        let mut health = self.monitor.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if state == HealthState::Unhealthy && health.state != state {
+            tracing::warn!(
+                origin = %self.origin.id(),
+                reason = message.as_deref().unwrap_or_default(),
+                "the origin does not answer; what is indexed stays listed"
+            );
+        }
+        *health = Health { state, latency, message, checked_unix: unix_now() };
+    }
+
+    fn warn(&self, what: &str, error: &OriginError) {
+        tracing::warn!(origin = %self.origin.id(), error = %describe(error), "{what}");
+    }
+}
+
+/// An error with its causes on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
+
+fn describe(error: &OriginError) -> String {
+    with_causes(error)
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> i64 {
+    unix_nanos_now() / 1_000_000_000
+}
+
+/// Nanoseconds since 1970; a clock before that counts as 1970.
+pub(crate) fn unix_nanos_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Sends a request and waits for its answer.
+pub(crate) async fn ask<T>(
+    requests: &Requests,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, Error> {
+    let (reply, answer) = oneshot::channel();
+    requests.send(request(reply)).await.map_err(|_| Error::Closing)?;
+    answer.await.map_err(|_| Error::Closing)
+}

@@ -1,0 +1,149 @@
+//! An open file of a local origin.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use musicfs_core::origin::{BoxFuture, OriginError, OriginFile};
+use musicfs_core::path::OriginPath;
+use musicfs_core::version::ContentVersion;
+
+use super::root::{Facts, Place, Root, Unresolved, io_error};
+
+/// A regular file, open for reading. Cloning shares the descriptor.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalFile {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: OriginPath,
+    version: ContentVersion,
+    fd: OwnedFd,
+}
+
+impl LocalFile {
+    /// Opens what lies at `path` now. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`musicfs_core::origin::Origin::open`]; [`OriginError::OutsideRoot`] for a link out of
+    /// the root.
+    pub(crate) fn open(place: &Place, path: &OriginPath) -> Result<Self, OriginError> {
+        let root = Root::open(place)?;
+        let fd = match root.open_at(path, OFlags::RDONLY) {
+            Err(Errno::LOOP) => {
+                let real = root
+                    .locate(&OriginPath::default(), path.as_bytes())
+                    .map_err(|why| unresolved(why, path))?;
+                root.open_at(&real, OFlags::RDONLY)
+            }
+            done => done,
+        };
+        let fd = fd.map_err(|errno| refused(errno, path))?;
+        let facts = Facts::of_fd(fd.as_fd()).map_err(|errno| io_error("stat", path, errno))?;
+        if facts.kind != FileType::RegularFile {
+            return Err(OriginError::NotFound { path: path.clone() });
+        }
+        let inner = Inner {
+            path: path.clone(),
+            version: facts.version,
+            fd,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+impl OriginFile for LocalFile {
+    fn version(&self) -> &ContentVersion {
+        &self.inner.version
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes, OriginError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let path = inner.path.clone();
+            tokio::task::spawn_blocking(move || inner.read_at(offset, len))
+                .await
+                .unwrap_or_else(|stopped| Err(io_error("read", &path, stopped)))
+        })
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.inner.check_version().is_ok()
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.inner.fd.as_fd())
+    }
+}
+
+impl Inner {
+    fn read_at(&self, offset: u64, len: usize) -> Result<Bytes, OriginError> {
+        self.check_version()?;
+        let left = self.version.size.saturating_sub(offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(len);
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            let spare = rustix::buffer::spare_capacity(&mut bytes);
+            match rustix::io::pread(&self.fd, spare, at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(io_error("read", &self.path, errno)),
+            }
+        }
+        // Whoever wrote while we read has moved the time or the size by now.
+        self.check_version()?;
+        if bytes.len() < len {
+            return Err(self.changed());
+        }
+        // An allocator may have given more than was asked for.
+        bytes.truncate(len);
+        Ok(Bytes::from(bytes))
+    }
+
+    fn check_version(&self) -> Result<(), OriginError> {
+        let facts =
+            Facts::of_fd(self.fd.as_fd()).map_err(|errno| io_error("stat", &self.path, errno))?;
+        if facts.version != self.version {
+            return Err(self.changed());
+        }
+        Ok(())
+    }
+
+    fn changed(&self) -> OriginError {
+        OriginError::Changed {
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// The error for a path whose links lead nowhere useful.
+pub(crate) fn unresolved(why: Unresolved, path: &OriginPath) -> OriginError {
+    match why {
+        Unresolved::Outside => OriginError::OutsideRoot { path: path.clone() },
+        Unresolved::Missing | Unresolved::Excluded => OriginError::NotFound { path: path.clone() },
+        Unresolved::Failed(errno) => refused(errno, path),
+    }
+}
+
+/// The error for a path that could not be opened.
+pub(crate) fn refused(errno: Errno, path: &OriginPath) -> OriginError {
+    match errno {
+        // LOOP: it became a link in this moment. NXIO: a socket.
+        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::LOOP | Errno::NXIO => {
+            OriginError::NotFound { path: path.clone() }
+        }
+        Errno::XDEV => OriginError::OutsideRoot { path: path.clone() },
+        errno => io_error("open", path, errno),
+    }
+}
