@@ -133,16 +133,18 @@ fn a_large_file_without_structure_is_given_up_soon() {
 
 #[test]
 fn a_deep_nest_of_chapters_neither_overflows_nor_hides_the_title() {
-    let title = b"TIT2\0\0\0\x06\0\0\x03title";
-    // The size of each frame says "all the rest", which is all a recursive reader needs.
-    let mut body = title.to_vec();
-    for _ in 0..300_000 {
-        body.extend(b"CHAP\x7f\x7f\x7f\x7f\0\0c\0");
+    const DEPTH: usize = 300_000;
+    const LEVEL_LEN: usize = 28;
+    let syncsafe = |len: usize| [21, 14, 7, 0].map(|shift| (len >> shift) as u8 & 0x7f);
+    let mut body = b"TIT2\0\0\0\x06\0\0\x03title".to_vec();
+    for level in 0..DEPTH {
+        // A header, a name, four times; all other levels are its content.
+        body.extend(b"CHAP");
+        body.extend(syncsafe(LEVEL_LEN - 10 + (DEPTH - 1 - level) * LEVEL_LEN));
+        body.extend(b"\0\0c\0");
         body.extend([0; 16]);
     }
-    let len = body.len();
-    let size = [21, 14, 7, 0].map(|shift| (len >> shift) as u8 & 0x7f);
-    let bytes = [&b"ID3\x04\0\0"[..], &size, &body].concat();
+    let bytes = [&b"ID3\x04\0\0"[..], &syncsafe(body.len()), &body].concat();
     for extension in ["mp3", "wav", "aiff"] {
         let wav = [
             &b"RIFF\0\0\0\0WAVEid3 "[..],

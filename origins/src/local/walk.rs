@@ -1,9 +1,10 @@
 //! Listing: a parallel walk over directories, each listed once.
 
+mod queue;
+
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use rustix::fs::{FileType, OFlags, RawDir};
@@ -18,6 +19,7 @@ use super::file::{refused, unresolved};
 use super::is_ignored;
 use super::root::{Facts, Place, Root, Unresolved, io_error};
 use super::watch::Watcher;
+use queue::{Child, Group, Item, Shared};
 
 /// Directories listed ahead of the receiver: enough to keep all threads busy while it commits a
 /// batch, little enough to hold in memory.
@@ -92,131 +94,6 @@ impl Drop for WalkStream {
     }
 }
 
-/// What the threads of a walk and its stream share.
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    /// Wakes threads that wait for a directory.
-    more: Condvar,
-    is_stopped: AtomicBool,
-    /// Set when no directory is left to list.
-    is_finished: AtomicBool,
-}
-
-/// Directories still to list. A stack: going down first keeps it as small as the widest few
-/// directories on one way down.
-#[derive(Default)]
-struct Queue {
-    groups: Vec<Group>,
-    /// Threads that list a directory at this moment and may add to `groups`.
-    busy_count: usize,
-}
-
-/// Sub-directories of one directory.
-struct Group {
-    parent: Item,
-    children: Vec<Child>,
-}
-
-/// A sub-directory.
-struct Child {
-    name: Vec<u8>,
-    /// Where it really lies, if `name` is a link.
-    target: Option<OriginPath>,
-}
-
-/// A directory to list.
-#[derive(Clone)]
-struct Item {
-    /// Where the listing shows it.
-    path: OriginPath,
-    /// Where it lies: `path` with links resolved.
-    real: OriginPath,
-}
-
-impl Item {
-    /// True below a followed link to a directory. There no further one is followed: one level
-    /// serves every collection sorted by links, while two can multiply a tree without end.
-    fn is_through_link(&self) -> bool {
-        self.path != self.real
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Release);
-        // With the lock held no thread is between its check and its wait.
-        let _queue = self.lock();
-        self.more.notify_all();
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Acquire)
-    }
-
-    /// True once all is listed and no thread failed on its way.
-    fn is_complete(&self) -> bool {
-        self.is_finished.load(Ordering::Acquire) && !self.is_stopped()
-    }
-
-    /// The next directory; waits while others may still find one. `None` ends the thread.
-    fn take(&self) -> Option<Item> {
-        let mut queue = self.lock();
-        loop {
-            if self.is_stopped() {
-                return None;
-            }
-            if let Some(item) = queue.pop() {
-                queue.busy_count += 1;
-                return Some(item);
-            }
-            if queue.busy_count == 0 {
-                self.is_finished.store(true, Ordering::Release);
-                self.more.notify_all();
-                return None;
-            }
-            queue = self
-                .more
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Ends what [`Shared::take`] began.
-    fn finish(&self, found: Option<Group>) {
-        let mut queue = self.lock();
-        queue.busy_count -= 1;
-        queue.groups.extend(found);
-        self.more.notify_all();
-    }
-}
-
-impl Queue {
-    fn pop(&mut self) -> Option<Item> {
-        while let Some(group) = self.groups.last_mut() {
-            let Some(child) = group.children.pop() else {
-                self.groups.pop();
-                continue;
-            };
-            // Both were joined once already, when the directory was listed.
-            let Ok(path) = group.parent.path.join(&child.name) else {
-                continue;
-            };
-            let real = match child.target {
-                Some(target) => Ok(target),
-                None => group.parent.real.join(&child.name),
-            };
-            let Ok(real) = real else { continue };
-            return Some(Item { path, real });
-        }
-        None
-    }
-}
-
 /// A walk as its threads see it.
 struct Walk {
     root: Root,
@@ -261,7 +138,7 @@ fn lead(request: Request, shared: Arc<Shared>, tx: &mpsc::Sender<Listed>) {
         Err(error) => return drop(tx.blocking_send(Err(error))),
     };
     if let Some(group) = group {
-        walk.shared.lock().groups.push(group);
+        walk.shared.add(group);
         for _ in 1..threads_count() {
             let (walk, tx) = (Arc::clone(&walk), tx.clone());
             // Fewer threads do as well.
@@ -525,4 +402,47 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         .name("origin-walk".into())
         .spawn(work)
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_dropped_stream_ends_all_threads() {
+        let base = tempfile::tempdir().unwrap();
+        // More than the channel and all threads hold.
+        for number in 0..3 * LISTINGS_MAX {
+            std::fs::create_dir(base.path().join(number.to_string())).unwrap();
+        }
+        let mut stream = start(Request {
+            origin: OriginId::new("o").unwrap(),
+            place: Arc::new(Place::new(base.path(), &[])),
+            watcher: Weak::new(),
+            under: OriginPath::default(),
+            depth: Depth::All,
+        });
+        assert!(stream.rx.blocking_recv().unwrap().is_ok());
+        let threads = Arc::downgrade(&stream.shared);
+        drop(stream);
+        let start = Instant::now();
+        while threads.strong_count() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(10), "threads live on");
+            thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_walk_that_broke_off_is_no_complete_one() {
+        let (tx, rx) = mpsc::channel(1);
+        let mut stream = WalkStream {
+            rx,
+            shared: Arc::default(),
+            under: OriginPath::default(),
+            failed: None,
+        };
+        drop(tx);
+        assert!(stream.next().await.is_err());
+    }
 }

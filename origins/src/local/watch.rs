@@ -382,3 +382,58 @@ fn push(changes: &mut Vec<Change>, change: Change) {
         changes.push(change);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> OriginPath {
+        OriginPath::new(text.as_bytes()).unwrap()
+    }
+
+    fn gone(texts: &[&str]) -> HashSet<OriginPath> {
+        texts.iter().map(|text| path(text)).collect()
+    }
+
+    #[test]
+    fn a_moved_directory_takes_all_below_it_along() {
+        let mut dirs = WatchedDirs::default();
+        for (id, text) in [(1, ""), (2, "a"), (3, "a/b"), (4, "ab"), (5, "c/a")] {
+            dirs.add(id, &path(text));
+        }
+        let mut orphans = dirs.forget_within(&gone(&["a"]));
+        orphans.sort_unstable();
+        assert_eq!(orphans, [2, 3]);
+        assert_eq!(dirs.paths.len(), 3);
+        assert_eq!(dirs.forget_within(&gone(&[""])).len(), 3);
+    }
+
+    #[test]
+    fn a_directory_listed_at_its_new_place_stays_watched() {
+        let mut dirs = WatchedDirs::default();
+        dirs.add(1, &path("old/x"));
+        // The walk of the new place was faster than the event of the move.
+        dirs.add(1, &path("new/x"));
+        dirs.add(1, &path("new/x"));
+        assert!(dirs.forget_within(&gone(&["old"])).is_empty());
+        assert_eq!(Vec::from_iter(dirs.paths(1)), [&path("new/x")]);
+        assert!(dirs.aliases.is_empty());
+        assert_eq!(dirs.forget(1), [path("new/x")]);
+        assert_eq!(dirs.paths(1).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_cannot_be_placed_is_told_once() {
+        let base = tempfile::tempdir().unwrap();
+        let origin = OriginId::new("o").unwrap();
+        let watcher = Arc::new(Watcher::new(origin, &Place::new(base.path(), &[])).unwrap());
+        let mut watch = LocalWatch::start(Arc::clone(&watcher)).unwrap();
+        // No directory: the system refuses, as it does at its limit.
+        let file = std::fs::File::create(base.path().join("f")).unwrap();
+        watcher.add(std::os::fd::AsFd::as_fd(&file), &path("d"));
+        watcher.add(std::os::fd::AsFd::as_fd(&file), &path("e"));
+        assert_eq!(watch.next().await, Some(Change::Lost(LostReason::Limit)));
+        watcher.end();
+        assert_eq!(watch.next().await, None);
+    }
+}

@@ -1,6 +1,7 @@
 //! Files of every format, made by the real encoders, and a source that watches who reads them.
 
 #![allow(dead_code, reason = "each user takes a part")]
+#![expect(clippy::unwrap_used, reason = "code of tests, outside what clippy takes for one")]
 
 use std::fs;
 use std::io;
