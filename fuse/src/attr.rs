@@ -65,23 +65,50 @@ pub(crate) fn of_node(node: &Node, owner: Owner) -> FileAttr {
 /// The answer to a lookup that found nothing: an entry with inode 0, which the kernel keeps as a
 /// negative entry for the entry's TTL (fs/fuse/dir.c, `fuse_lookup_name`).
 pub(crate) fn negative() -> FileAttr {
-    let node = Node { ino: Ino(0), kind: NodeKind::File, size: 0, mtime_ns: 0, mode: 0 };
-    of_node(&node, Owner { uid: 0, gid: 0, umask: 0 })
+    let node = Node {
+        ino: Ino(0),
+        kind: NodeKind::File,
+        size: 0,
+        mtime_ns: 0,
+        mode: 0,
+    };
+    of_node(
+        &node,
+        Owner {
+            uid: 0,
+            gid: 0,
+            umask: 0,
+        },
+    )
 }
 
 fn system_time(ns: i64) -> SystemTime {
     let distance = Duration::from_nanos(ns.unsigned_abs());
-    if ns >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
+    if ns >= 0 {
+        UNIX_EPOCH + distance
+    } else {
+        UNIX_EPOCH - distance
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OWNER: Owner = Owner { uid: 1000, gid: 100, umask: 0 };
+    const OWNER: Owner = Owner {
+        uid: 1000,
+        gid: 100,
+        umask: 0,
+    };
 
     fn node(kind: NodeKind, size: u64, mode: u16) -> Node {
-        Node { ino: Ino(300), kind, size, mtime_ns: 1_500_000_000_123_456_789, mode }
+        Node {
+            ino: Ino(300),
+            kind,
+            size,
+            mtime_ns: 1_500_000_000_123_456_789,
+            mode,
+        }
     }
 
     #[test]

@@ -58,7 +58,11 @@ mod tests {
         ];
         for (kind, errno) in table {
             assert_eq!(of_kind(kind), errno, "{kind:?}");
-            let by_inode = if kind == ErrorKind::NotFound { Errno::ESTALE } else { errno };
+            let by_inode = if kind == ErrorKind::NotFound {
+                Errno::ESTALE
+            } else {
+                errno
+            };
             assert_eq!(of_kind_by_inode(kind), by_inode, "{kind:?}");
         }
     }

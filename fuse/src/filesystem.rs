@@ -75,8 +75,9 @@ impl Filesystem for MusicFilesystem {
                 debug!(?capability, "not offered by the kernel");
             }
         }
-        self.opens_directories_itself =
-            config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT).is_ok();
+        self.opens_directories_itself = config
+            .add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT)
+            .is_ok();
         // A stack depth of 1 leaves room for an overlayfs on top of the mount.
         if self.wants_passthrough
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
@@ -136,13 +137,18 @@ impl Filesystem for MusicFilesystem {
         mut reply: ReplyDirectory,
     ) {
         self.server.stats.count(Op::Readdir);
-        let mut listing = Listing { server: &self.server, ino: Ino(ino.0) };
+        let mut listing = Listing {
+            server: &self.server,
+            ino: Ino(ino.0),
+        };
         let filled = readdir::fill_page(&mut listing, offset, |entry, node| {
             let kind = match node.kind {
                 NodeKind::Directory => FileType::Directory,
                 NodeKind::File => FileType::RegularFile,
             };
-            reply.add(INodeNo(node.ino.0), entry.cookie, kind, entry.name).into()
+            reply
+                .add(INodeNo(node.ino.0), entry.cookie, kind, entry.name)
+                .into()
         });
         match filled {
             Ok(()) => reply.ok(),
@@ -159,10 +165,15 @@ impl Filesystem for MusicFilesystem {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.server.stats.count(Op::Readdir);
-        let mut listing = Listing { server: &self.server, ino: Ino(ino.0) };
+        let mut listing = Listing {
+            server: &self.server,
+            ino: Ino(ino.0),
+        };
         let filled = readdir::fill_page(&mut listing, offset, |entry, node| {
             let attr = attr::of_node(node, self.server.owner);
-            reply.add(attr.ino, entry.cookie, entry.name, &TTL, &attr, GENERATION).into()
+            reply
+                .add(attr.ino, entry.cookie, entry.name, &TTL, &attr, GENERATION)
+                .into()
         });
         match filled {
             Ok(()) => reply.ok(),
@@ -228,7 +239,16 @@ impl Filesystem for MusicFilesystem {
         let totals = self.server.library.totals();
         let blocks = totals.bytes.div_ceil(u64::from(BLOCK_BYTES));
         let entries = totals.files + totals.directories;
-        reply.statfs(blocks, 0, 0, entries, 0, BLOCK_BYTES, NAME_BYTES_MAX, BLOCK_BYTES);
+        reply.statfs(
+            blocks,
+            0,
+            0,
+            entries,
+            0,
+            BLOCK_BYTES,
+            NAME_BYTES_MAX,
+            BLOCK_BYTES,
+        );
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -241,7 +261,10 @@ impl Filesystem for MusicFilesystem {
             Ok(provenance) => provenance,
             Err(error) => return reply.error(errno::of_kind_by_inode(error.kind())),
         };
-        match provenance.as_ref().and_then(|provenance| xattr::value(name, provenance)) {
+        match provenance
+            .as_ref()
+            .and_then(|provenance| xattr::value(name, provenance))
+        {
             Some(value) => xattr::answer(value, size).send(reply),
             None => reply.error(Errno::ENODATA),
         }
@@ -277,15 +300,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     // The kernel seeks by itself then: a file is one piece of data, with a hole at its end.
-    fn lseek(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: i64,
-        _: i32,
-        reply: ReplyLseek,
-    ) {
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
         reply.error(self.decline());
     }
 
@@ -339,16 +354,7 @@ impl Filesystem for MusicFilesystem {
         reply.error(self.refuse());
     }
 
-    fn mknod(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: &OsStr,
-        _: u32,
-        _: u32,
-        _: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
         reply.error(self.refuse());
     }
 

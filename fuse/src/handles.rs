@@ -86,7 +86,10 @@ impl<F, B> OpenTable<F, B> {
     pub(crate) fn new(handles_max: usize, stats: Arc<FuseStats>) -> Self {
         Self {
             inodes: Mutex::default(),
-            slots: RwLock::new(Slots { handles: Vec::new(), free: Vec::new() }),
+            slots: RwLock::new(Slots {
+                handles: Vec::new(),
+                free: Vec::new(),
+            }),
             handles_max,
             stats,
         }
@@ -110,7 +113,11 @@ impl<F, B> OpenTable<F, B> {
         let inode = inodes.entry(node.ino).or_insert_with(|| {
             let backing = open_backing(&handle.file);
             let mode = backing.map_or(Mode::Cached, |id| Mode::Passthrough(Arc::new(id)));
-            OpenInode { node, mode, opens: 0 }
+            OpenInode {
+                node,
+                mode,
+                opens: 0,
+            }
         });
         inode.opens += 1;
         let mode = inode.mode.clone();
@@ -136,9 +143,15 @@ impl<F, B> OpenTable<F, B> {
             return false;
         };
         let ino = handle.node.ino;
-        let inode = inodes.get_mut(&ino).expect("an inode is entered while it has a handle");
+        let inode = inodes
+            .get_mut(&ino)
+            .expect("an inode is entered while it has a handle");
         inode.opens -= 1;
-        let closed = if inode.opens == 0 { inodes.remove(&ino) } else { None };
+        let closed = if inode.opens == 0 {
+            inodes.remove(&ino)
+        } else {
+            None
+        };
         // Closing files takes system calls, which nobody need wait for.
         drop(inodes);
         drop(closed);
@@ -168,7 +181,8 @@ impl<F, B> OpenTable<F, B> {
                 slots.handles.len() - 1
             }
         };
-        self.stats.set_open_handles(slots.handles.len() - slots.free.len());
+        self.stats
+            .set_open_handles(slots.handles.len() - slots.free.len());
         index as u64
     }
 
@@ -177,7 +191,8 @@ impl<F, B> OpenTable<F, B> {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let handle = slots.handles.get_mut(index)?.take()?;
         slots.free.push(index);
-        self.stats.set_open_handles(slots.handles.len() - slots.free.len());
+        self.stats
+            .set_open_handles(slots.handles.len() - slots.free.len());
         Some(handle)
     }
 }
@@ -210,13 +225,23 @@ mod tests {
     fn world(handles_max: usize) -> World {
         let stats = Arc::new(FuseStats::default());
         let table = OpenTable::new(handles_max, Arc::clone(&stats));
-        World { table, stats, registered: Arc::default() }
+        World {
+            table,
+            stats,
+            registered: Arc::default(),
+        }
     }
 
     impl World {
         fn open(&self, ino: u64, wants_passthrough: bool) -> Result<Opened<Backing>, TableFull> {
             let ino = Ino(ino);
-            let node = Node { ino, kind: NodeKind::File, size: 7, mtime_ns: 0, mode: 0o444 };
+            let node = Node {
+                ino,
+                kind: NodeKind::File,
+                size: 7,
+                mtime_ns: 0,
+                mode: 0o444,
+            };
             self.table.insert(Handle { node, file: 0 }, |_| {
                 wants_passthrough.then(|| {
                     self.registered.fetch_add(1, SeqCst);
@@ -270,11 +295,14 @@ mod tests {
                 let (world, barrier) = (&world, &barrier);
                 scope.spawn(move || {
                     barrier.wait();
-                    is_passthrough(&world.open(300, i % 2 == 0).unwrap())
+                    is_passthrough(&world.open(300, i.is_multiple_of(2)).unwrap())
                 })
             };
             let threads: Vec<_> = (0..8).map(open).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
         assert!(modes.iter().all(|mode| *mode == modes[0]), "{modes:?}");
         assert_eq!(world.registered(), usize::from(modes[0]));
@@ -283,7 +311,10 @@ mod tests {
     #[test]
     fn a_handle_is_found_until_it_is_closed_and_its_number_used_again() {
         let world = world(10);
-        let (a, b) = (world.open(300, false).unwrap().fh, world.open(301, false).unwrap().fh);
+        let (a, b) = (
+            world.open(300, false).unwrap().fh,
+            world.open(301, false).unwrap().fh,
+        );
         assert_eq!(world.table.handle(a).unwrap().node.ino, Ino(300));
         assert_eq!(world.table.handle(b).unwrap().node.ino, Ino(301));
         assert!(world.table.remove(a));
@@ -307,7 +338,9 @@ mod tests {
     #[test]
     fn the_table_has_a_limit() {
         let world = world(3);
-        let handles: Vec<_> = (0..3).map(|i| world.open(300 + i, true).unwrap().fh).collect();
+        let handles: Vec<_> = (0..3)
+            .map(|i| world.open(300 + i, true).unwrap().fh)
+            .collect();
         assert!(world.open(300, true).is_err());
         assert!(world.open(400, true).is_err());
         assert_eq!(world.registered(), 3);
@@ -319,7 +352,9 @@ mod tests {
     fn ten_thousand_handles_are_open_at_once() {
         const { assert!(HANDLES_MAX >= 10_000) };
         let world = world(HANDLES_MAX);
-        let handles: Vec<_> = (0..10_000).map(|i| world.open(300 + i, false).unwrap().fh).collect();
+        let handles: Vec<_> = (0..10_000)
+            .map(|i| world.open(300 + i, false).unwrap().fh)
+            .collect();
         assert_eq!(world.stats.open_handles(), 10_000);
         assert!(handles.into_iter().all(|fh| world.table.remove(fh)));
         assert_eq!(world.stats.open_handles(), 0);

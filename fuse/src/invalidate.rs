@@ -38,7 +38,10 @@ pub(crate) fn start(
         }
     };
     // Nobody joins it: it waits for the library, which outlives the mount.
-    thread::Builder::new().name("fuse-invalidate".to_owned()).spawn(run).map(drop)
+    thread::Builder::new()
+        .name("fuse-invalidate".to_owned())
+        .spawn(run)
+        .map(drop)
 }
 
 fn notify(notifier: &Notifier, change: &TreeChange, stats: &FuseStats) {

@@ -40,7 +40,8 @@ impl MountEntry {
     /// The instance that made it, if it is a MusicFS mount.
     pub(crate) fn instance(&self) -> Option<String> {
         let name = self.source.as_bytes().strip_prefix(b"musicfs:")?;
-        self.is_ours().then(|| String::from_utf8_lossy(name).into_owned())
+        self.is_ours()
+            .then(|| String::from_utf8_lossy(name).into_owned())
     }
 }
 
@@ -59,7 +60,9 @@ pub(crate) fn at<'a>(mounts: &'a [MountEntry], path: &Path) -> Option<&'a MountE
 
 /// Parses mountinfo; lines of another form are left out.
 pub(crate) fn parse(text: &[u8]) -> Vec<MountEntry> {
-    text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+    text.split(|byte| *byte == b'\n')
+        .filter_map(parse_line)
+        .collect()
 }
 
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
@@ -74,7 +77,13 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     fields.find(|field| *field == b"-")?;
     let fs_type = String::from_utf8(unescape(fields.next()?).into_vec()).ok()?;
     let source = unescape(fields.next()?);
-    Some(MountEntry { id, device, mount_point: mount_point.into(), fs_type, source })
+    Some(MountEntry {
+        id,
+        device,
+        mount_point: mount_point.into(),
+        fs_type,
+        source,
+    })
 }
 
 fn number(field: &[u8]) -> Option<u32> {
@@ -87,7 +96,9 @@ fn unescape(field: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
-        let escaped = (byte == b'\\').then(|| tail.first_chunk().and_then(octal)).flatten();
+        let escaped = (byte == b'\\')
+            .then(|| tail.first_chunk().and_then(octal))
+            .flatten();
         plain.push(escaped.unwrap_or(byte));
         rest = if escaped.is_some() { &tail[3..] } else { tail };
     }
@@ -119,7 +130,10 @@ garbage
     #[test]
     fn lines_are_read_and_others_left_out() {
         let mounts = parse(TEXT);
-        assert_eq!(mounts.iter().map(|entry| entry.id).collect::<Vec<_>>(), [21, 36, 90, 91, 92]);
+        assert_eq!(
+            mounts.iter().map(|entry| entry.id).collect::<Vec<_>>(),
+            [21, 36, 90, 91, 92]
+        );
         let expect = MountEntry {
             id: 90,
             device: (0, 52),
@@ -148,14 +162,20 @@ garbage
         ] {
             assert_eq!(unescape(escaped).as_bytes(), plain, "{escaped:?}");
         }
-        assert_eq!(parse(TEXT)[3].mount_point, Path::new("/mnt/tab\tand\\slash\n"));
+        assert_eq!(
+            parse(TEXT)[3].mount_point,
+            Path::new("/mnt/tab\tand\\slash\n")
+        );
         assert_eq!(parse(TEXT)[3].source, "me@host:/a b");
     }
 
     #[test]
     fn the_mount_on_top_counts() {
         let mounts = parse(TEXT);
-        assert_eq!(at(&mounts, Path::new("/mnt/My Music")).unwrap().fs_type, "tmpfs");
+        assert_eq!(
+            at(&mounts, Path::new("/mnt/My Music")).unwrap().fs_type,
+            "tmpfs"
+        );
         assert_eq!(at(&mounts[..4], Path::new("/mnt/My Music")).unwrap().id, 90);
         assert!(at(&mounts, Path::new("/mnt")).is_none());
     }

@@ -33,7 +33,10 @@ impl RateLimit {
         let next_ms = self.next_ms.load(Relaxed);
         let then_ms = now_ms + self.interval.as_millis() as u64;
         let passes = now_ms >= next_ms
-            && self.next_ms.compare_exchange(next_ms, then_ms, Relaxed, Relaxed).is_ok();
+            && self
+                .next_ms
+                .compare_exchange(next_ms, then_ms, Relaxed, Relaxed)
+                .is_ok();
         if passes {
             Some(self.suppressed.swap(0, Relaxed))
         } else {

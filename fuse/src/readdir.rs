@@ -43,13 +43,27 @@ pub(crate) fn fill_page<D: Directory>(
 ) -> Result<(), D::Error> {
     if cookie < COOKIE_SELF {
         let node = directory.itself()?;
-        if add(Entry { name: ".", cookie: COOKIE_SELF }, &node) == Full::Yes {
+        if add(
+            Entry {
+                name: ".",
+                cookie: COOKIE_SELF,
+            },
+            &node,
+        ) == Full::Yes
+        {
             return Ok(());
         }
     }
     if cookie < COOKIE_PARENT {
         let node = directory.parent()?;
-        if add(Entry { name: "..", cookie: COOKIE_PARENT }, &node) == Full::Yes {
+        if add(
+            Entry {
+                name: "..",
+                cookie: COOKIE_PARENT,
+            },
+            &node,
+        ) == Full::Yes
+        {
             return Ok(());
         }
     }
@@ -62,7 +76,14 @@ pub(crate) fn fill_page<D: Directory>(
             Err(_) => return Ok(()),
         };
         for Child { name, node } in &children {
-            if add(Entry { name, cookie: node.ino.0 }, node) == Full::Yes {
+            if add(
+                Entry {
+                    name,
+                    cookie: node.ino.0,
+                },
+                node,
+            ) == Full::Yes
+            {
                 return Ok(());
             }
         }
@@ -101,7 +122,13 @@ mod tests {
     }
 
     fn node(ino: u64) -> Node {
-        Node { ino: Ino(ino), kind: NodeKind::File, size: 0, mtime_ns: 0, mode: 0o444 }
+        Node {
+            ino: Ino(ino),
+            kind: NodeKind::File,
+            size: 0,
+            mtime_ns: 0,
+            mode: 0o444,
+        }
     }
 
     impl Directory for Fake {
@@ -117,12 +144,22 @@ mod tests {
                 return Err(());
             }
             let range = self.children.range(after.0 + 1..).take(limit);
-            Ok(range.map(|(ino, name)| Child { name: name.clone(), node: node(*ino) }).collect())
+            Ok(range
+                .map(|(ino, name)| Child {
+                    name: name.clone(),
+                    node: node(*ino),
+                })
+                .collect())
         }
     }
 
     fn fake(count: u64) -> Fake {
-        Fake { children: (0..count).map(|i| (1000 + i * 3, format!("t{i}"))).collect(), fails: false }
+        Fake {
+            children: (0..count)
+                .map(|i| (1000 + i * 3, format!("t{i}")))
+                .collect(),
+            fails: false,
+        }
     }
 
     /// One page of at most `room` entries: their names, and the last cookie.
@@ -157,7 +194,11 @@ mod tests {
             let mut expect = vec![".".to_owned(), "..".to_owned()];
             expect.extend((0..count).map(|i| format!("t{i}")));
             for room in [1, 2, 3, 22, 127, 128, 129, 1000] {
-                assert_eq!(list(&mut fake(count), room), expect, "{count} in pages of {room}");
+                assert_eq!(
+                    list(&mut fake(count), room),
+                    expect,
+                    "{count} in pages of {room}"
+                );
             }
         }
     }
@@ -175,7 +216,10 @@ mod tests {
 
     #[test]
     fn an_error_is_never_an_empty_page() {
-        let mut directory = Fake { fails: true, ..fake(10) };
+        let mut directory = Fake {
+            fails: true,
+            ..fake(10)
+        };
         assert_eq!(page(&mut directory, 0, 100).unwrap().0, [".", ".."]);
         assert_eq!(page(&mut directory, 2, 100), Err(()));
         assert_eq!(page(&mut directory, 1003, 100), Err(()));

@@ -88,7 +88,8 @@ impl Server {
     /// Opens `ino` in a task.
     pub(crate) fn open(self: &Arc<Self>, ino: Ino, reply: ReplyOpen) {
         let server = Arc::clone(self);
-        self.runtime.spawn(async move { server.finish_open(ino, reply).await });
+        self.runtime
+            .spawn(async move { server.finish_open(ino, reply).await });
     }
 
     async fn finish_open(&self, ino: Ino, reply: ReplyOpen) {
@@ -102,8 +103,14 @@ impl Server {
                 return reply.error(errno::of_kind_by_inode(error.kind()));
             }
         };
-        let handle = Handle { node: *file.node(), file };
-        let Ok(opened) = self.table.insert(handle, |file| self.open_backing(file, &reply)) else {
+        let handle = Handle {
+            node: *file.node(),
+            file,
+        };
+        let Ok(opened) = self
+            .table
+            .insert(handle, |file| self.open_backing(file, &reply))
+        else {
             return reply.error(Errno::ENFILE);
         };
         let fh = FileHandle(opened.fh);
@@ -137,7 +144,11 @@ impl Server {
 
     /// Closes a handle.
     pub(crate) fn release(&self, fh: FileHandle) -> Result<(), Errno> {
-        if self.table.remove(fh.0) { Ok(()) } else { Err(Errno::EBADF) }
+        if self.table.remove(fh.0) {
+            Ok(())
+        } else {
+            Err(Errno::EBADF)
+        }
     }
 
     /// Reads at once what is in the page cache, and anything else in a task.
@@ -161,7 +172,8 @@ impl Server {
             reply
         };
         let server = Arc::clone(self);
-        self.runtime.spawn(async move { server.finish_read(&handle, offset, len, reply).await });
+        self.runtime
+            .spawn(async move { server.finish_read(&handle, offset, len, reply).await });
     }
 
     /// Answers if all of the range is at hand; else gives the reply back.
@@ -178,13 +190,13 @@ impl Server {
             }
             let bytes = &mut buffer[..len];
             match file.read_now(offset, bytes) {
-                Ok(Some(read)) if read == len => {
+                Some(read) if read == len => {
                     self.stats.count_read(len);
                     reply.data(bytes);
                     None
                 }
-                // A part, nothing, or an error: the task reads again, and names what is wrong.
-                Ok(_) | Err(_) => Some(reply),
+                // A part or nothing: the task reads again, and names what is wrong if something is.
+                Some(_) | None => Some(reply),
             }
         })
     }
@@ -234,13 +246,18 @@ impl Directory for Listing<'_> {
 
     fn itself(&mut self) -> Result<Node, Errno> {
         let node = self.server.library.node(self.ino);
-        node.map_err(|error| errno::of_kind(error.kind()))?.ok_or(Errno::ENOENT)
+        node.map_err(|error| errno::of_kind(error.kind()))?
+            .ok_or(Errno::ENOENT)
     }
 
     fn parent(&mut self) -> Result<Node, Errno> {
         let parent = self.server.library.parent(self.ino);
         let ino = parent.map_err(|error| errno::of_kind(error.kind()))?;
-        Listing { server: self.server, ino }.itself()
+        Listing {
+            server: self.server,
+            ino,
+        }
+        .itself()
     }
 
     fn children(&mut self, after: Ino, limit: usize) -> Result<Vec<Child>, Errno> {

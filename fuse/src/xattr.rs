@@ -44,12 +44,17 @@ pub(crate) fn answer(value: &[u8], buffer_bytes: u32) -> Answer<'_> {
 
 /// The names of a file's attributes, each ended by a NUL (listxattr(2)).
 pub(crate) fn names() -> Vec<u8> {
-    [ORIGIN, REAL_PATH, FORMAT].iter().flat_map(|name| [name.as_bytes(), b"\0"].concat()).collect()
+    [ORIGIN, REAL_PATH, FORMAT]
+        .iter()
+        .flat_map(|name| [name.as_bytes(), b"\0"].concat())
+        .collect()
 }
 
 /// Whether any file can have an attribute of this name; what cannot needs no look at the index.
 pub(crate) fn is_known(name: &[u8]) -> bool {
-    [ORIGIN, REAL_PATH, FORMAT].iter().any(|known| known.as_bytes() == name)
+    [ORIGIN, REAL_PATH, FORMAT]
+        .iter()
+        .any(|known| known.as_bytes() == name)
 }
 
 /// The value of attribute `name`.

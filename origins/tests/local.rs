@@ -1,5 +1,7 @@
 //! The local origin as its users see it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
 #[path = "local/list.rs"]
 mod list;
 #[path = "local/open.rs"]

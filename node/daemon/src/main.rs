@@ -1,1 +1,21 @@
-fn main() {}
+//! The `musicfs` binary.
+
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod daemonize;
+mod demo;
+mod doctor;
+mod error;
+mod logging;
+mod mount;
+mod mounts;
+mod output;
+mod paths;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    error::report(commands::run(std::env::args_os()))
+}

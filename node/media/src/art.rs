@@ -22,6 +22,10 @@ const PICTURE_BYTES_MAX: usize = 32 << 20;
 /// How many bytes of a picture are searched for: a multiple of three, for base64.
 const NEEDLE_BYTES: usize = 96;
 
+/// How many places that begin like a picture are compared with all of it: crafted pictures could
+/// begin alike in very many.
+const CANDIDATES_MAX: usize = 8;
+
 /// The longest MIME type that is believed.
 const MIME_BYTES_MAX: usize = 64;
 
@@ -75,26 +79,28 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// The places of `pictures` in what `window` has read. An Ogg stream that starts at
-/// `ogg_base` has them in base64.
+/// The places of `pictures` in what `window` has read, most likely in the order given. In an Ogg
+/// stream, which starts at `ogg_base`, they lie in base64.
 pub(crate) fn locate(
     window: &Window<'_>,
     pictures: &[Picture<'_>],
     ogg_base: Option<u64>,
 ) -> Vec<Artwork> {
     let mut text = None;
-    let mut found = Vec::new();
+    let mut found: Vec<Artwork> = Vec::new();
     for picture in pictures.iter().take(PICTURES_MAX) {
         if picture.data.is_empty() || picture.data.len() > PICTURE_BYTES_MAX {
             continue;
         }
-        let place = match ogg_base {
-            None => locate_raw(window, picture.data),
-            Some(base) => {
-                let text = text.get_or_insert_with(|| ogg_text(window, base));
-                locate_base64(text, picture.data)
-            }
+        let from = found.last().map_or(0, |last| last.range.end);
+        let raw = match ogg_base {
+            None => locate_raw(window, picture.data, from),
+            Some(_) => None,
         };
+        let place = raw.or_else(|| {
+            let text = text.get_or_insert_with(|| text_of(window, ogg_base));
+            locate_base64(text, picture.data, from)
+        });
         found.extend(place.map(|(range, encoding)| Artwork {
             kind: if picture.kind > 20 { 0 } else { picture.kind },
             mime: mime_of(picture.data, picture.mime),
@@ -106,29 +112,48 @@ pub(crate) fn locate(
     found
 }
 
-fn ogg_text(window: &Window<'_>, base: u64) -> OggText {
-    let piece = window.pieces().find_map(|(start, bytes)| {
-        let skip = usize::try_from(base.checked_sub(start)?).ok()?;
-        bytes.get(skip..).filter(|bytes| !bytes.is_empty())
-    });
-    OggText::parse(piece.unwrap_or(&[]), base)
+/// What may hold base64: the headers of an Ogg stream, else the file's front.
+fn text_of(window: &Window<'_>, ogg_base: Option<u64>) -> OggText {
+    let (offset, front) = window.pieces().next().unwrap_or((0, &[]));
+    match ogg_base {
+        None => OggText::without_pages(front, offset),
+        Some(base) => {
+            let skip = usize::try_from(base.saturating_sub(offset)).unwrap_or(usize::MAX);
+            OggText::parse(front.get(skip..).unwrap_or(&[]), base)
+        }
+    }
 }
 
-fn locate_raw(window: &Window<'_>, picture: &[u8]) -> Option<(Range<u64>, ArtEncoding)> {
+/// The place of `picture`, sooner behind offset `from` than before it.
+fn locate_raw(window: &Window<'_>, picture: &[u8], from: u64) -> Option<(Range<u64>, ArtEncoding)> {
     let needle = memmem::Finder::new(&picture[..picture.len().min(NEEDLE_BYTES)]);
-    window.pieces().find_map(|(offset, bytes)| {
-        let at = needle
-            .find_iter(bytes)
-            .find(|&at| bytes[at..].starts_with(picture))?;
-        let start = offset + at as u64;
-        Some((start..start + picture.len() as u64, ArtEncoding::Raw))
-    })
+    let search = |from: u64| {
+        window.pieces().find_map(|(offset, bytes)| {
+            let skip = usize::try_from(from.saturating_sub(offset)).ok()?;
+            let bytes = bytes.get(skip..)?;
+            let at = needle
+                .find_iter(bytes)
+                .take(CANDIDATES_MAX)
+                .find(|&at| bytes[at..].starts_with(picture))?;
+            let start = offset + (skip + at) as u64;
+            Some((start..start + picture.len() as u64, ArtEncoding::Raw))
+        })
+    };
+    search(from).or_else(|| if from > 0 { search(0) } else { None })
 }
 
-fn locate_base64(text: &OggText, picture: &[u8]) -> Option<(Range<u64>, ArtEncoding)> {
+fn locate_base64(text: &OggText, picture: &[u8], from: u64) -> Option<(Range<u64>, ArtEncoding)> {
     // The picture follows a header of any length, so it starts at any of the three places that
     // four characters have for a byte.
-    let (start, end) = (0..3).find_map(|lead| base64_place(&text.bytes, picture, lead))?;
+    let place = |from: usize| {
+        let bytes = &text.bytes[from..];
+        let place = (0..3).find_map(|lead| base64_place(bytes, picture, lead));
+        place.map(|(start, end)| (from + start, from + end))
+    };
+    let (start, end) = match text.index_of(from) {
+        0 => place(0),
+        from => place(from).or_else(|| place(0)),
+    }?;
     let range = text.offset_of(start)..text.offset_of(end - 1) + 1;
     let encoding = if range.end - range.start == (end - start) as u64 {
         ArtEncoding::Base64
@@ -150,12 +175,14 @@ fn base64_place(text: &[u8], picture: &[u8], lead: usize) -> Option<(usize, usiz
     let needle = BASE64_NOPAD.encode(inner).into_bytes();
     let before = if skip > 0 { 4 } else { 0 };
     let chars = ((lead + picture.len()) * 4).div_ceil(3);
-    memmem::find_iter(text, &needle).find_map(|at| {
-        let start = at.checked_sub(before)?;
-        let end = start + chars;
-        let decoded = decode_base64(text.get(start..end)?)?;
-        (decoded.get(lead..)? == picture).then_some((start, end))
-    })
+    memmem::find_iter(text, &needle)
+        .take(CANDIDATES_MAX)
+        .find_map(|at| {
+            let start = at.checked_sub(before)?;
+            let end = start + chars;
+            let decoded = decode_base64(text.get(start..end)?)?;
+            (decoded.get(lead..)? == picture).then_some((start, end))
+        })
 }
 
 /// The MIME type of a picture: what its first bytes say, else what its tag says.

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use lofty::id3::v1::GENRES;
 use musicfs_core::tags::Artwork;
 
+use crate::art::PICTURES_MAX;
 use crate::fields::{Field, Fields};
 use crate::names::field_of;
 use crate::text::latin1;
@@ -104,6 +105,7 @@ pub(crate) fn parse_v2(tag: &[u8], offset: u64, fields: &mut Fields, art: &mut V
     };
     for frame in Frames::new(header.version, header.flags, body, &plain) {
         match &frame.id {
+            b"APIC" if art.len() >= PICTURES_MAX => {}
             b"APIC" => art.extend(frame.picture(offset + HEADER_LEN as u64)),
             b"TXXX" => take_user_text(&frame, &mut own),
             b"COMM" => take_comment(&frame, &mut own),

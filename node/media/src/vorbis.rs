@@ -53,6 +53,25 @@ impl OggText {
         text
     }
 
+    /// Takes `bytes`, which lie at `offset` of the file, as they are.
+    pub(crate) fn without_pages(bytes: &[u8], offset: u64) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+            pages: vec![(0, offset)],
+        }
+    }
+
+    /// The first byte of the text that lies at `offset` of the file or behind it.
+    pub(crate) fn index_of(&self, offset: u64) -> usize {
+        let page = self.pages.partition_point(|(_, at)| *at <= offset);
+        let Some(&(start, at)) = page.checked_sub(1).and_then(|page| self.pages.get(page)) else {
+            return 0;
+        };
+        let next = self.pages.get(page).map_or(self.bytes.len(), |page| page.0);
+        let skip = usize::try_from(offset - at).unwrap_or(usize::MAX);
+        start.saturating_add(skip).min(next)
+    }
+
     /// Where byte `index` lies in the file.
     pub(crate) fn offset_of(&self, index: usize) -> u64 {
         let page = self.pages.partition_point(|(start, _)| *start <= index);

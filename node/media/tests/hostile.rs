@@ -192,6 +192,36 @@ fn countless_values_do_not_take_their_square_in_time() {
 }
 
 #[test]
+fn pictures_that_begin_alike_do_not_take_their_square_in_time() {
+    let block = |last: bool, picture: &[u8]| {
+        let mut block = 3u32.to_be_bytes().to_vec();
+        block.extend([0; 24]);
+        block.extend((picture.len() as u32).to_be_bytes());
+        block.extend(picture);
+        let mut header = vec![if last { 0x86 } else { 6 }];
+        header.extend(&(block.len() as u32).to_be_bytes()[1..]);
+        [header, block].concat()
+    };
+    let mut bytes = b"fLaC\0\0\0\x22".to_vec();
+    bytes.extend([
+        16, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0x0a, 0xc4, 0x42, 0xf0, 0, 0, 0, 1,
+    ]);
+    bytes.extend([0; 16]);
+    let alike = vec![0; 4 << 20];
+    let unlike = [&alike[..], b"x"].concat();
+    bytes.extend(block(false, &alike));
+    bytes.extend(block(false, &unlike));
+    bytes.extend(block(true, &alike));
+    let artwork = extract(&mut Watched::new(&bytes), "flac")
+        .unwrap()
+        .info
+        .artwork;
+    let starts: Vec<u64> = artwork.iter().map(|art| art.range.start).collect();
+    assert_eq!(starts.len(), 3);
+    assert!(starts.is_sorted());
+}
+
+#[test]
 fn a_hostile_text_is_only_a_text() {
     let texts = [
         "../../etc/passwd",

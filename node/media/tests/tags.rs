@@ -36,7 +36,7 @@ fn read(sample: &Sample) -> Extraction {
 fn expected(name: &str) -> Tags {
     let all = all_tags();
     match name {
-        "mp3-lame-only" | "wav-ffmpeg-only" => {
+        "mp3-lame-only" | "wav-ffmpeg-only" | "adts" | "wavpack" => {
             let mut tags = Tags {
                 title: Some("Tïtle".to_owned()),
                 artists: vec!["Artist One".to_owned()],
@@ -97,6 +97,7 @@ fn every_format_yields_the_properties_of_its_audio() {
             "ogg" => (Codec::Vorbis, 0),
             "opus" => (Codec::Opus, 0),
             "wav" | "wav-ffmpeg-only" | "aiff" => (Codec::Pcm, 16),
+            "wavpack" => (Codec::Other, 16),
             _ if name.starts_with("mp3") => (Codec::Mp3, 0),
             _ => (Codec::Aac, 0),
         };
@@ -105,6 +106,14 @@ fn every_format_yields_the_properties_of_its_audio() {
         let rate = if codec == Codec::Opus { 48_000 } else { 44_100 };
         assert_eq!(audio.sample_rate, rate, "{name}");
         let expect_ms = u64::from(LONG.seconds) * 1000;
+        if name == "adts" {
+            // A bare stream says nothing of its length: the first frames are an estimate.
+            assert!(
+                audio.duration_ms.abs_diff(expect_ms) < expect_ms / 20,
+                "{audio:?}"
+            );
+            continue;
+        }
         assert!(
             audio.duration_ms.abs_diff(expect_ms) < 120,
             "{name}: {} ms",
@@ -138,7 +147,7 @@ fn pictures_are_found_where_they_lie() {
             (if mp4 { 3 } else { 4 }, "image/png", &LONG.back),
         ];
         let count = match sample.name {
-            "wav-ffmpeg-only" => 0,
+            "wav-ffmpeg-only" | "adts" | "wavpack" => 0,
             "mp3-lame-only" | "mp3-no-xing-ape" => 1,
             _ => 2,
         };

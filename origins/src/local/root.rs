@@ -168,7 +168,11 @@ impl Root {
         if self.excludes(real) {
             return Err(Errno::NOENT);
         }
-        let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let flags = match flags.contains(OFlags::PATH) {
+            // openat2 allows nothing beside it that it would not heed.
+            true => flags | OFlags::CLOEXEC,
+            false => flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
+        };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let open =
             |flags| rustix::fs::openat2(&self.fd, name_of(real), flags, Mode::empty(), resolve);

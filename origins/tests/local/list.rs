@@ -112,6 +112,7 @@ async fn links_are_followed_inside_the_root_only_and_once() {
             "real/album/back/file.flac",
         ]
     );
+    assert!(listings.iter().all(|listing| listing.complete));
     let of_link = listings
         .iter()
         .find(|listing| listing.path == path("links"));

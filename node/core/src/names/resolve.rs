@@ -11,7 +11,7 @@ use super::{NAME_LEN_MAX, is_extension, truncate};
 const SUFFIX_LEN_MIN: usize = 8;
 
 /// Characters of the digest once a base name may have to be cut. Different bases can then become
-/// one, so the digest alone must be enough.
+/// one, so the digest covers the base too and must be enough by itself.
 const SUFFIX_LEN_MIN_CUT: usize = 16;
 
 /// Base names longer than this may have to be cut. The rest fits the longest suffix: `" ["`, the 52
@@ -26,12 +26,13 @@ const UNCUT_LEN_MAX: usize = NAME_LEN_MAX - 56;
 /// The member with the smallest key keeps `base`, unless `taken_by_dir`: a directory has it. Every
 /// other gets ` [xxxxxxxx]` before its extension: the start of its key's BLAKE3 digest in lower-case
 /// base32, of which at least one character is a digit. It is longer where two members' digests
-/// start alike, and where `base` is so long that it must be cut to make room.
+/// start alike. Where `base` is so long that it may have to be cut to make room, the digest is of
+/// `base`, a NUL and the key, and longer too.
 ///
 /// Each name is a function of the set of keys, not of their order. A `base` that itself looks as
 /// if it carried a suffix is never kept plain, so names of two groups never meet; the digit is there
 /// for `[acoustic]` and `[remastered]` not to look so.
-pub fn resolve(base: &str, keys: &[&[u8]], taken_by_dir: bool) -> Vec<String> {
+pub fn resolve<'a>(base: &str, keys: &[&'a [u8]], taken_by_dir: bool) -> Vec<String> {
     let is_plain_free = !taken_by_dir && !has_suffix(base);
     let Some(smallest) = keys.iter().min() else {
         return Vec::new();
@@ -39,12 +40,13 @@ pub fn resolve(base: &str, keys: &[&[u8]], taken_by_dir: bool) -> Vec<String> {
     if is_plain_free && keys.iter().all(|key| key == smallest) {
         return vec![base.to_owned(); keys.len()];
     }
-    let digests: BTreeMap<&[u8], String> = keys.iter().map(|&key| (key, digest(key))).collect();
-    let len_min = if base.len() > UNCUT_LEN_MAX {
-        SUFFIX_LEN_MIN_CUT
+    let (salt, len_min) = if base.len() > UNCUT_LEN_MAX {
+        (format!("{base}\0"), SUFFIX_LEN_MIN_CUT)
     } else {
-        SUFFIX_LEN_MIN
+        (String::new(), SUFFIX_LEN_MIN)
     };
+    let digest_of = |&key: &&'a [u8]| (key, digest(&[salt.as_bytes(), key].concat()));
+    let digests: BTreeMap<&[u8], String> = keys.iter().map(digest_of).collect();
     let len = len_min.max(distinct_len(digests.values()));
     let name = |key: &&[u8]| {
         if is_plain_free && key == smallest {
@@ -56,9 +58,9 @@ pub fn resolve(base: &str, keys: &[&[u8]], taken_by_dir: bool) -> Vec<String> {
     keys.iter().map(name).collect()
 }
 
-/// BLAKE3 of `key` in lower-case base32: 52 characters.
-fn digest(key: &[u8]) -> String {
-    let mut text = BASE32_NOPAD.encode(blake3::hash(key).as_bytes());
+/// BLAKE3 of `bytes` in lower-case base32: 52 characters.
+fn digest(bytes: &[u8]) -> String {
+    let mut text = BASE32_NOPAD.encode(blake3::hash(bytes).as_bytes());
     text.make_ascii_lowercase();
     text
 }
@@ -208,8 +210,18 @@ mod tests {
         let got = names(&base, &["a", "b"], false);
         assert_eq!(got[0], base);
         assert_eq!(got[1].len(), NAME_LEN_MAX);
-        let suffix = suffix(&digest(b"b"), SUFFIX_LEN_MIN_CUT).into_owned();
+        let digest = digest(format!("{base}\0b").as_bytes());
+        let suffix = suffix(&digest, SUFFIX_LEN_MIN_CUT).into_owned();
         assert!(got[1].ends_with(&format!("x [{suffix}].flac")));
+    }
+
+    #[test]
+    fn regression_long_names_that_are_cut_alike_do_not_meet() {
+        let base = |len| format!("{}.flac", "x".repeat(len));
+        assert_ne!(
+            names(&base(249), &["a"], true),
+            names(&base(250), &["a"], true)
+        );
     }
 
     proptest! {

@@ -224,10 +224,13 @@ fn flush(text: &mut String, nodes: &mut Vec<Node>) {
 /// The name that is most like `name`, if one is at all.
 fn most_alike(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let name = name.to_lowercase();
-    let (likeness, best) = known
+    // The likeness of short names is low even for one slip: `otp`.
+    let is_slip = |known: &str| strsim::damerau_levenshtein(&name, known) <= 1;
+    known
         .map(|known| (strsim::jaro_winkler(&name, known), known))
-        .max_by(|left, right| left.0.total_cmp(&right.0))?;
-    (likeness >= LIKENESS_MIN).then_some(best)
+        .filter(|&(likeness, known)| likeness >= LIKENESS_MIN || is_slip(known))
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, known)| known)
 }
 
 /// `name` as an error can print it: short and on one line.

@@ -244,7 +244,9 @@ fn symphonia_tag(tag: &StandardTag, tags: &mut Tags) {
         StandardTag::DiscTotal(one) => tags.disc_total = Some(*one as u32),
         StandardTag::CompilationFlag(flag) => tags.compilation = *flag,
         StandardTag::Composer(one) => tags.composers.push(text(one)),
-        StandardTag::MusicBrainzRecordingId(one) => ids.recording = Some(text(one)),
+        StandardTag::MusicBrainzRecordingId(one) | StandardTag::MusicBrainzTrackId(one) => {
+            ids.recording = Some(text(one));
+        }
         StandardTag::MusicBrainzReleaseTrackId(one) => ids.track = Some(text(one)),
         StandardTag::MusicBrainzAlbumId(one) => ids.release = Some(text(one)),
         StandardTag::MusicBrainzReleaseGroupId(one) => ids.release_group = Some(text(one)),

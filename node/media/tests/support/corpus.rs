@@ -1,7 +1,10 @@
 //! Files of every format, made by the real encoders, and a source that watches who reads them.
 
 #![allow(dead_code, reason = "each user takes a part")]
-#![expect(clippy::unwrap_used, reason = "code of tests, outside what clippy takes for one")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "code of tests, outside what clippy takes for one"
+)]
 
 use std::fs;
 use std::io;
@@ -29,7 +32,7 @@ pub(crate) struct Corpus {
 }
 
 /// Name and extension of each file; the name says what is special.
-pub(crate) const NAMES: [(&str, &str); 13] = [
+pub(crate) const NAMES: [(&str, &str); 15] = [
     ("flac", "flac"),
     ("mp3-vbr-id3v24", "mp3"),
     ("mp3-cbr-id3v23", "mp3"),
@@ -43,6 +46,8 @@ pub(crate) const NAMES: [(&str, &str); 13] = [
     ("wav", "wav"),
     ("wav-ffmpeg-only", "wav"),
     ("aiff", "aiff"),
+    ("adts", "aac"),
+    ("wavpack", "wv"),
 ];
 
 const TITLE: &str = "Tïtle / 名前";
@@ -269,6 +274,11 @@ impl Maker {
             self.ffmpeg("", "wav.wav"),
             self.ffmpeg("", "wav-ffmpeg-only.wav"),
             self.ffmpeg("", "aiff.aiff"),
+            self.ffmpeg(
+                "-c:a aac -aac_coder fast -b:a 160k -write_id3v2 1",
+                "adts.aac",
+            ),
+            self.ffmpeg("", "wavpack.wv"),
             self.vorbiscomment(),
         ]);
     }

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Benchmarks: tests/bench/run.sh local [workdir]
+# Prints ratios to the plain filesystem under the same work, measured in turns in one run.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/musicfs-target}"
+
+case "${1:-}" in
+local)
+    [ "$(id -u)" = 0 ] || { echo "tests/bench/run.sh: run as root: it drops the page cache" >&2; exit 1; }
+    cargo build --release -p musicfs -p musicfs-tests --bins
+    export MUSICFS_BIN="$CARGO_TARGET_DIR/release/musicfs"
+    exec "$CARGO_TARGET_DIR/release/bench-local" "${2:-}"
+    ;;
+*)
+    echo "usage: tests/bench/run.sh local [workdir]" >&2
+    exit 2
+    ;;
+esac
