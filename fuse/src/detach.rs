@@ -61,8 +61,8 @@ impl Attachment {
             .is_some_and(|entry| (entry.id, entry.device) == (self.id, self.device))
     }
 
-    /// Unmounts if nothing uses it; else takes it out of the tree, and ends the connection, so that
-    /// whoever still has a file of it open gets errors and does not hang.
+    /// Unmounts if nothing uses it; else takes it out of the tree and, as root, ends the connection,
+    /// so that whoever still has a file of it open gets errors.
     ///
     /// # Errors
     /// [`UnmountError::StillMounted`].
@@ -80,13 +80,14 @@ impl Attachment {
                 }
             }
         }
-        self.abort();
         Ok(())
     }
 
     /// Ends a connection that outlives its mount, where the control filesystem is there for it
     /// (Documentation/filesystems/fuse/fuse.rst).
-    fn abort(&self) {
+    ///
+    /// Only while the session goes on: the number of a connection that has ended may be another's.
+    pub(crate) fn abort(&self) {
         let (_, minor) = self.device;
         let path = format!("/sys/fs/fuse/connections/{minor}/abort");
         match fs::write(&path, "1") {

@@ -25,6 +25,6 @@ mod stats;
 mod xattr;
 
 pub use self::detach::UnmountError;
-pub use self::mount::{MountError, MountOptions, Mounted, mount, preflight};
-pub use self::preflight::PreflightError;
+pub use self::mount::{MountError, MountOptions, Mounted, mount};
+pub use self::preflight::{PreflightError, check as preflight};
 pub use self::stats::{FuseStats, Op};

@@ -24,9 +24,12 @@ use crate::preflight::{self, PreflightError};
 use crate::serve::Server;
 use crate::stats::FuseStats;
 
-/// How long the session's threads may take to end after the unmount. They have nothing left to do,
-/// unless the mount lives on in a mount namespace that cannot be reached from here.
-const SESSION_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the session may take to end by itself after the unmount. It has nothing left to do,
+/// unless somebody still uses the mount, or another mount namespace has it.
+const SESSION_END_GRACE: Duration = Duration::from_millis(500);
+
+/// How long the session may take to end after its connection was ended.
+const SESSION_END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where and how to mount.
 #[derive(Clone, Debug)]
@@ -105,17 +108,6 @@ pub struct Mounted {
     ended: watch::Receiver<bool>,
     /// `None` once it was joined, or left behind.
     session: Option<thread::JoinHandle<()>>,
-}
-
-/// Checks that a mount with these options can work, and removes what a crash left at the mount point.
-///
-/// [`mount()`] does the same; a caller that has much to do before it can fail early.
-///
-/// # Errors
-/// [`MountError::Preflight`], which says what to do.
-pub fn preflight(options: &MountOptions) -> Result<(), MountError> {
-    preflight::check(&options.mount_point, options.allow_other)?;
-    Ok(())
 }
 
 /// Mounts `library` and starts to answer; the mount is usable when this returns.
@@ -243,9 +235,12 @@ impl Mounted {
             Ok(result) => result?,
             Err(error) => warn!(%error, "the unmount was called off"),
         }
+        if timeout(SESSION_END_GRACE, self.wait()).await.is_err() {
+            self.attachment.abort();
+        }
         let session = self.session.take();
         if timeout(SESSION_END_TIMEOUT, self.wait()).await.is_err() {
-            warn!(path = ?self.mount_point(), "unmounted, but still in use in another mount namespace");
+            warn!(path = ?self.mount_point(), "unmounted, but its open files still keep it alive");
         } else if let Some(session) = session {
             // It has said its last word, so this does not wait.
             let _ = session.join();

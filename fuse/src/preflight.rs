@@ -138,11 +138,12 @@ impl PreflightError {
 /// Makes sure that a mount on `path` can work, and removes what a crash left there.
 ///
 /// Returns the path without symbolic links. Does not touch whatever is mounted there, but for a
-/// probe with a time limit of a MusicFS mount.
+/// probe with a time limit of a MusicFS mount. [`crate::mount()`] does the same; whoever has much to
+/// do before can fail early.
 ///
 /// # Errors
 /// The first finding.
-pub(crate) fn check(path: &Path, allow_other: bool) -> Result<PathBuf, PreflightError> {
+pub fn check(path: &Path, allow_other: bool) -> Result<PathBuf, PreflightError> {
     check_system(&System::look(), allow_other)?;
     // Resolving the last component would be looking at what is mounted on it.
     let parent_resolved = resolve_parent(path);

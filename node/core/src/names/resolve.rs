@@ -32,7 +32,7 @@ const UNCUT_LEN_MAX: usize = NAME_LEN_MAX - 56;
 /// Each name is a function of the set of keys, not of their order. A `base` that itself looks as
 /// if it carried a suffix is never kept plain, so names of two groups never meet; the digit is there
 /// for `[acoustic]` and `[remastered]` not to look so.
-pub fn resolve<'a>(base: &str, keys: &[&'a [u8]], taken_by_dir: bool) -> Vec<String> {
+pub fn resolve(base: &str, keys: &[&[u8]], taken_by_dir: bool) -> Vec<String> {
     let is_plain_free = !taken_by_dir && !has_suffix(base);
     let Some(smallest) = keys.iter().min() else {
         return Vec::new();
@@ -45,8 +45,10 @@ pub fn resolve<'a>(base: &str, keys: &[&'a [u8]], taken_by_dir: bool) -> Vec<Str
     } else {
         (String::new(), SUFFIX_LEN_MIN)
     };
-    let digest_of = |&key: &&'a [u8]| (key, digest(&[salt.as_bytes(), key].concat()));
-    let digests: BTreeMap<&[u8], String> = keys.iter().map(digest_of).collect();
+    let digests: BTreeMap<&[u8], String> = keys
+        .iter()
+        .map(|&key| (key, digest(&[salt.as_bytes(), key].concat())))
+        .collect();
     let len = len_min.max(distinct_len(digests.values()));
     let name = |key: &&[u8]| {
         if is_plain_free && key == smallest {
