@@ -9,7 +9,9 @@ use tonic::{Code, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another daemon answers on the socket.
-    #[error("bind {path:?}: a musicfs of this name is running; choose another --name, or `musicfs umount` it")]
+    #[error(
+        "bind {path:?}: a musicfs of this name is running; choose another --name, or `musicfs umount` it"
+    )]
     InUse {
         /// The socket.
         path: PathBuf,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use musicfs_library::HealthState;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -18,7 +19,9 @@ const STAT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Keeps the health service true until it is aborted.
 pub(crate) async fn report(reporter: HealthReporter, context: ControlContext) {
     // "" is set by the reporter itself: the process is alive if it answers.
-    reporter.set_service_status("musicfs.v1.MusicFS", ServingStatus::Serving).await;
+    reporter
+        .set_service_status("musicfs.v1.MusicFS", ServingStatus::Serving)
+        .await;
     let mut ticks = tokio::time::interval(REPORT_EVERY);
     // A stat that hangs is not asked again: its thread would hang as well.
     let mut stat: Option<tokio::task::JoinHandle<bool>> = None;
@@ -34,23 +37,38 @@ pub(crate) async fn report(reporter: HealthReporter, context: ControlContext) {
             }
         };
         reporter.set_service_status("mount", serving(answers)).await;
-        let Ok(origins) = context.library.origins() else { continue };
+        let Ok(origins) = context.library.origins() else {
+            continue;
+        };
         for origin in origins {
-            let Some(health) = origin.health else { continue };
+            let Some(health) = origin.health else {
+                continue;
+            };
             let status = match health.state {
                 HealthState::Unknown => ServingStatus::Unknown,
                 HealthState::Healthy | HealthState::Degraded => ServingStatus::Serving,
                 HealthState::Unhealthy => ServingStatus::NotServing,
             };
-            reporter.set_service_status(format!("origin/{}", origin.row.name), status).await;
+            reporter
+                .set_service_status(format!("origin/{}", origin.row.name), status)
+                .await;
         }
     }
 }
 
 fn spawn_stat(mount_point: PathBuf) -> tokio::task::JoinHandle<bool> {
-    tokio::task::spawn_blocking(move || std::fs::metadata(mount_point).is_ok())
+    // Forced past the kernel's cache of attributes, which answers for a daemon that hangs.
+    let ask = move || {
+        let flags = AtFlags::STATX_FORCE_SYNC;
+        rustix::fs::statx(CWD, mount_point, flags, StatxFlags::BASIC_STATS).is_ok()
+    };
+    tokio::task::spawn_blocking(ask)
 }
 
 fn serving(yes: bool) -> ServingStatus {
-    if yes { ServingStatus::Serving } else { ServingStatus::NotServing }
+    if yes {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    }
 }

@@ -70,7 +70,9 @@ pub fn serve(socket: Socket, context: ControlContext) -> Result<JoinHandle<()>, 
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let reflection_v1 = reflection().build_v1().map_err(ControlError::Reflection)?;
-    let reflection_v1alpha = reflection().build_v1alpha().map_err(ControlError::Reflection)?;
+    let reflection_v1alpha = reflection()
+        .build_v1alpha()
+        .map_err(ControlError::Reflection)?;
     let stopping = context.stopping.clone();
     let health = tokio::spawn(health::report(reporter, context.clone()));
     let router = Server::builder()
@@ -81,7 +83,9 @@ pub fn serve(socket: Socket, context: ControlContext) -> Result<JoinHandle<()>, 
     Ok(tokio::spawn(async move {
         let (listener, guard) = socket.into_parts();
         let incoming = UnixListenerStream::new(listener);
-        let served = router.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await;
+        let served = router
+            .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned())
+            .await;
         if let Err(error) = served {
             tracing::error!(%error, "the control socket failed");
         }

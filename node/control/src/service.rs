@@ -7,8 +7,8 @@ use musicfs_core::id::OriginId;
 use musicfs_library::{Health, HealthState, OriginStatus, Phase, Progress};
 use musicfs_proto::v1;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::error::status;
@@ -46,13 +46,18 @@ impl Service {
     }
 
     fn origins(&self) -> Result<Vec<OriginStatus>, Status> {
-        self.context.library.origins().map_err(|error| status(&error))
+        self.context
+            .library
+            .origins()
+            .map_err(|error| status(&error))
     }
 }
 
 /// What a later version will answer.
 fn not_offered<T>(what: &str) -> Answer<T> {
-    Err(Status::unimplemented(format!("{what} is not in this version of musicfs")))
+    Err(Status::unimplemented(format!(
+        "{what} is not in this version of musicfs"
+    )))
 }
 
 fn parse_id(text: &str) -> Result<OriginId, Status> {
@@ -95,7 +100,10 @@ impl v1::music_fs_server::MusicFs for Service {
         request: Request<v1::OriginRequest>,
     ) -> Answer<v1::OriginHealth> {
         let id = parse_id(&request.into_inner().origin_id)?;
-        let found = self.origins()?.into_iter().find(|origin| origin.row.name == id.as_str());
+        let found = self
+            .origins()?
+            .into_iter()
+            .find(|origin| origin.row.name == id.as_str());
         match found {
             Some(origin) => Ok(Response::new(origin_health(origin.health))),
             None => Err(Status::not_found(format!("no origin is called {id}"))),
@@ -109,7 +117,11 @@ impl v1::music_fs_server::MusicFs for Service {
         request: Request<v1::OriginRequest>,
     ) -> Answer<Self::RescanOriginStream> {
         let id = parse_id(&request.into_inner().origin_id)?;
-        let mut progress = self.context.library.progress(&id).map_err(|error| status(&error))?;
+        let mut progress = self
+            .context
+            .library
+            .progress(&id)
+            .map_err(|error| status(&error))?;
         let library = self.context.library.clone();
         let (sender, receiver) = mpsc::channel(PROGRESS_MAX);
         tokio::spawn(async move {
@@ -149,8 +161,15 @@ impl v1::music_fs_server::MusicFs for Service {
         request: Request<v1::OriginRequest>,
     ) -> Answer<v1::ForgetOriginResponse> {
         let id = parse_id(&request.into_inner().origin_id)?;
-        let removed = self.context.library.forget(&id).await.map_err(|error| status(&error))?;
-        Ok(Response::new(v1::ForgetOriginResponse { entries_removed: removed }))
+        let removed = self
+            .context
+            .library
+            .forget(&id)
+            .await
+            .map_err(|error| status(&error))?;
+        Ok(Response::new(v1::ForgetOriginResponse {
+            entries_removed: removed,
+        }))
     }
 
     async fn get_cache_stats(&self, _: Request<()>) -> Answer<v1::CacheStats> {

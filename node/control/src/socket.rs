@@ -27,8 +27,11 @@ impl Socket {
     /// [`ControlError::InUse`] if a daemon answers there.
     pub fn bind(path: SocketPath) -> Result<Self, ControlError> {
         let socket = path.socket.clone();
-        let failed =
-            |action, path: &Path, source| ControlError::Io { action, path: path.to_owned(), source };
+        let failed = |action, path: &Path, source| ControlError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        };
         if let Some(parent) = socket.parent() {
             private_directory(parent).map_err(|source| failed("create", parent, source))?;
         }
@@ -46,7 +49,10 @@ impl Socket {
                 .and_then(|()| symlink(socket.file_name().unwrap_or_default(), link))
                 .map_err(|source| failed("link", link, source))?;
         }
-        Ok(Self { listener, guard: SocketGuard(path) })
+        Ok(Self {
+            listener,
+            guard: SocketGuard(path),
+        })
     }
 
     pub(crate) fn into_parts(self) -> (UnixListener, SocketGuard) {

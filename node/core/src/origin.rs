@@ -81,7 +81,7 @@ pub trait Origin: Send + Sync {
     /// is either in the listing or reported.
     ///
     /// # Errors
-    /// [`OriginError::Unavailable`] if the system refuses; the caller falls back to walks.
+    /// [`OriginError::Io`] if the system refuses; the caller falls back to walks.
     fn watch(&self) -> Result<Option<Box<dyn Watch>>, OriginError>;
 }
 
@@ -173,7 +173,8 @@ pub trait Watch: Send {
 /// Something that happened on an origin. It says where to look, never what will be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// An entry appeared, changed or went away: list its directory again.
+    /// An entry appeared, changed or went away: list its directory again. It may be a link to a
+    /// directory, which only the listing shows.
     Entry(OriginPath),
     /// A directory appeared under this path: list all of it.
     Directory(OriginPath),

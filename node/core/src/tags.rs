@@ -210,9 +210,10 @@ pub enum ArtEncoding {
     Raw,
     /// The range holds them with ID3v2's unsynchronisation (a zero after each `FF` that needs one).
     Unsynchronised,
-    /// The range holds base64 text without gaps.
+    /// The range holds base64 text without gaps. Whole groups of four characters: decoded, up to two
+    /// bytes that belong to something else precede the picture, whose bytes are the last `size`.
     Base64,
-    /// The range holds base64 text with Ogg page headers in it.
+    /// The same with Ogg page headers in it.
     Base64InOggPages,
 }
 

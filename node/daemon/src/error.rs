@@ -132,10 +132,10 @@ pub(crate) enum Error {
     /// A demo track could not be made.
     #[error("write the demo library")]
     DemoLibrary(#[from] crate::demo::library::LibraryError),
-    /// A file of the mount differs from its original.
-    #[error("vouch for {}: its bytes differ from the original's", path.display())]
-    DemoMismatch {
-        /// The file in the mount.
+    /// The bytes of a track are not in the mount.
+    #[error("vouch for the demo: the mount has no file with the bytes of {}", path.display())]
+    DemoMissing {
+        /// The original.
         path: PathBuf,
     },
     /// A file for which `template test` was asked cannot be read.

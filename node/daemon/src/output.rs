@@ -59,6 +59,12 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
+/// Writes what is for people alone to standard error.
+pub(crate) fn write_note(text: &str) {
+    // Nobody there to read it is no reason to stop.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Lines of `name  value`, the values under each other.
 pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

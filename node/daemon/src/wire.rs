@@ -49,7 +49,8 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
     let started = Instant::now();
     let options = mount_options(config);
     // Before anything is made: most mistakes are about the mount point.
-    musicfs_fuse::preflight(&options)?;
+    musicfs_fuse::preflight(&options.mount_point, options.allow_other)
+        .map_err(musicfs_fuse::MountError::from)?;
     let (index, opened) = Index::open(&config.paths.state, layout(config))?;
     if let Opened::SetAside(kept) = &opened {
         tracing::error!(

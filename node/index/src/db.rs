@@ -8,9 +8,9 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::change::Layout;
 use crate::error::{Attempt, Error};
 use crate::read::Reader;
-use crate::write::Layout;
 use crate::writer::Writer;
 
 /// The schema that this program writes. Version n is reached from n − 1 by `MIGRATIONS[n − 1]`.
@@ -79,7 +79,12 @@ impl Index {
         }
         let reader = Arc::new(Reader::new(path));
         let writer = Writer::start(connection, layout)?;
-        let index = Self { reader, writer, directory: directory.to_owned(), _lock: lock };
+        let index = Self {
+            reader,
+            writer,
+            directory: directory.to_owned(),
+            _lock: lock,
+        };
         Ok((index, opened))
     }
 
@@ -89,14 +94,20 @@ impl Index {
     /// [`Error::Io`] if the note cannot be written.
     pub fn mark_damaged(&self) -> Result<(), Error> {
         let path = self.directory.join(DAMAGE_MARK);
-        File::create(&path)
-            .map(drop)
-            .map_err(|source| Error::Io { action: "create", path, source })
+        File::create(&path).map(drop).map_err(|source| Error::Io {
+            action: "create",
+            path,
+            source,
+        })
     }
 }
 
 fn lock(path: &Path) -> Result<File, Error> {
-    let failed = |action, source| Error::Io { action, path: path.to_owned(), source };
+    let failed = |action, source| Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    };
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -105,7 +116,9 @@ fn lock(path: &Path) -> Result<File, Error> {
         .map_err(|source| failed("open", source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            path: path.to_owned(),
+        }),
         Err(TryLockError::Error(source)) => Err(failed("lock", source)),
     }
 }
@@ -120,27 +133,40 @@ fn connect(path: &Path) -> Result<Connection, Error> {
              PRAGMA journal_size_limit = 67108864;",
         )
         .attempt("configure")?;
-    let found: i64 =
-        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).attempt("read")?;
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .attempt("read")?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
-        return Err(Error::Newer { path: path.to_owned(), found, known });
+        return Err(Error::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
     }
-    for (version, sql) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+    for (version, sql) in MIGRATIONS
+        .iter()
+        .enumerate()
+        .skip(usize::try_from(found).unwrap_or(0))
+    {
         let transaction = connection.transaction().attempt("migrate")?;
         transaction.execute_batch(sql).attempt("migrate")?;
         if version == 0 {
             first_rows(&transaction)?;
         }
-        transaction.pragma_update(None, "user_version", version as i64 + 1).attempt("migrate")?;
+        transaction
+            .pragma_update(None, "user_version", version as i64 + 1)
+            .attempt("migrate")?;
         transaction.commit().attempt("migrate")?;
     }
     // A probe of each table: damage to their roots shows here instead of at the first lookup.
     for table in ["meta", "origins", "files", "artwork", "entries"] {
         connection
-            .query_row(&format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT 1)"), [], |_| {
-                Ok(())
-            })
+            .query_row(
+                &format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT 1)"),
+                [],
+                |_| Ok(()),
+            )
             .attempt("probe")?;
     }
     Ok(connection)
@@ -150,14 +176,23 @@ fn first_rows(connection: &Connection) -> Result<(), Error> {
     let mut installation = [0; 16];
     fill_random(&mut installation)?;
     connection
-        .execute("INSERT INTO meta VALUES ('installation', ?1), ('revision', 0)", [installation])
+        .execute(
+            "INSERT INTO meta VALUES ('installation', ?1), ('revision', 0)",
+            [installation],
+        )
         .attempt("initialise")?;
     let now = unix_nanos(SystemTime::now());
     connection
-        .execute("INSERT INTO entries (ino, parent, name, mtime) VALUES (1, 0, '', ?1)", [now])
+        .execute(
+            "INSERT INTO entries (ino, parent, name, mtime) VALUES (1, 0, '', ?1)",
+            [now],
+        )
         .attempt("initialise")?;
     connection
-        .execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'entries'", [FIRST_INO - 1])
+        .execute(
+            "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'entries'",
+            [FIRST_INO - 1],
+        )
         .attempt("initialise")?;
     Ok(())
 }
@@ -166,9 +201,7 @@ fn first_rows(connection: &Connection) -> Result<(), Error> {
 pub(crate) fn unix_nanos(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => {
-            i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos)
-        }
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
     }
 }
 
@@ -176,7 +209,11 @@ fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
     let path = PathBuf::from("/dev/urandom");
     File::open(&path)
         .and_then(|mut file| io::Read::read_exact(&mut file, bytes))
-        .map_err(|source| Error::Io { action: "read", path, source })
+        .map_err(|source| Error::Io {
+            action: "read",
+            path,
+            source,
+        })
 }
 
 /// Renames the database and its log, so that nothing of it is lost and a new one can be made.
@@ -197,7 +234,11 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
         };
         match fs::rename(with(path), with(&target)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::Io { action: "set aside", path: with(path), source });
+                return Err(Error::Io {
+                    action: "set aside",
+                    path: with(path),
+                    source,
+                });
             }
             _ => {}
         }
@@ -253,9 +294,15 @@ mod tests {
     fn a_damaged_index_is_kept_under_a_new_name() {
         let dir = tempfile::tempdir().unwrap();
         drop(Index::open(dir.path(), Layout::default()).unwrap());
-        fs::write(dir.path().join(DATABASE), b"not a database at all, but long enough to see").unwrap();
+        fs::write(
+            dir.path().join(DATABASE),
+            b"not a database at all, but long enough to see",
+        )
+        .unwrap();
         let (index, opened) = Index::open(dir.path(), Layout::default()).unwrap();
-        let Opened::SetAside(kept) = opened else { panic!("{opened:?}") };
+        let Opened::SetAside(kept) = opened else {
+            panic!("{opened:?}")
+        };
         assert!(fs::read(kept).unwrap().starts_with(b"not a database"));
         index.mark_damaged().unwrap();
         drop(index);

@@ -5,6 +5,7 @@
 //! query. Every commit is one revision and leaves rows and tree consistent, so a process killed at
 //! any point finds the state of some commit.
 
+mod change;
 mod db;
 mod error;
 mod read;
@@ -13,10 +14,8 @@ mod tree;
 mod write;
 mod writer;
 
+pub use change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout, TreeChange};
 pub use db::{Index, Opened};
 pub use error::Error;
-pub use read::{
-    Child, Found, KnownFile, Node, NodeKind, OriginRow, Provenance, Reader, Totals,
-};
-pub use write::{Batch, Commit, FileChange, FileKind, FileRecord, Layout, TreeChange};
+pub use read::{Child, Found, KnownFile, Node, NodeKind, OriginRow, Provenance, Reader, Totals};
 pub use writer::{OriginSpec, Writer};

@@ -10,10 +10,10 @@ use musicfs_core::tags::TrackInfo;
 use musicfs_core::version::{ContentVersion, Validator};
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::change::FileKind;
 use crate::db::connect_for_reading;
 use crate::error::{Attempt, Error};
 use crate::rows::{TAG_COLUMNS, audio_of, tags_of};
-use crate::write::FileKind;
 
 /// Connections kept open between queries; more are opened when more threads read at once.
 const IDLE_CONNECTIONS_MAX: usize = 8;
@@ -136,12 +136,19 @@ const NODE: &str = "e.ino, e.file IS NULL, e.mtime, f.origin_size, f.origin_mtim
 
 impl Reader {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::new(Vec::new()) }
+        Self {
+            path,
+            idle: Mutex::new(Vec::new()),
+        }
     }
 
     /// Runs `query` on a connection of the pool.
     fn with<T>(&self, query: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let connection = match idle {
             Some(connection) => connection,
             None => connect_for_reading(&self.path)?,
@@ -161,9 +168,11 @@ impl Reader {
     pub fn installation(&self) -> Result<[u8; 16], Error> {
         self.with(|connection| {
             connection
-                .query_row("SELECT value FROM meta WHERE key = 'installation'", [], |row| {
-                    row.get(0)
-                })
+                .query_row(
+                    "SELECT value FROM meta WHERE key = 'installation'",
+                    [],
+                    |row| row.get(0),
+                )
                 .attempt("read")
         })
     }
@@ -173,11 +182,15 @@ impl Reader {
     /// # Errors
     /// [`Error::Sqlite`].
     pub fn lookup(&self, parent: Ino, name: &str) -> Result<Option<Node>, Error> {
-        let sql = const_format_node("WHERE e.parent = ?1 AND e.name = ?2");
+        let sql = select_node("WHERE e.parent = ?1 AND e.name = ?2");
         self.with(|connection| {
             connection
                 .prepare_cached(&sql)
-                .and_then(|mut query| query.query_row((ino(parent), name), |row| node(row, 0)).optional())
+                .and_then(|mut query| {
+                    query
+                        .query_row((ino(parent), name), |row| node(row, 0))
+                        .optional()
+                })
                 .attempt("look up in")
         })
     }
@@ -187,7 +200,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Sqlite`].
     pub fn node(&self, of: Ino) -> Result<Option<Node>, Error> {
-        let sql = const_format_node("WHERE e.ino = ?1 AND (e.parent <> 0 OR e.ino = 1)");
+        let sql = select_node("WHERE e.ino = ?1 AND (e.parent <> 0 OR e.ino = 1)");
         self.with(|connection| {
             connection
                 .prepare_cached(&sql)
@@ -226,7 +239,10 @@ impl Reader {
         self.with(|connection| {
             let mut query = connection.prepare_cached(&sql).attempt("list")?;
             let rows = query.query_map((ino(dir), ino(after), limit), |row| {
-                Ok(Child { node: node(row, 0)?, name: row.get(6)? })
+                Ok(Child {
+                    node: node(row, 0)?,
+                    name: row.get(6)?,
+                })
             });
             rows.and_then(Iterator::collect).attempt("list")
         })
@@ -260,13 +276,25 @@ impl Reader {
                 })
                 .attempt("look up in")
         })?;
-        let Some((node, origin, dir, name, validator)) = raw else { return Ok(None) };
+        let Some((node, origin, dir, name, validator)) = raw else {
+            return Ok(None);
+        };
         let damaged = || Error::Damaged { table: "files" };
-        let path = OriginPath::new(&dir).and_then(|dir| dir.join(&name)).map_err(|_| damaged())?;
+        let path = OriginPath::new(&dir)
+            .and_then(|dir| dir.join(&name))
+            .map_err(|_| damaged())?;
         let validator = Validator::from_text(&validator).ok_or_else(damaged)?;
-        let version = ContentVersion { size: node.size, validator };
+        let version = ContentVersion {
+            size: node.size,
+            validator,
+        };
         let origin = OriginId::new(&origin).map_err(|_| damaged())?;
-        Ok(Some(Found { node, origin, path, version }))
+        Ok(Some(Found {
+            node,
+            origin,
+            path,
+            version,
+        }))
     }
 
     /// The tags of a file's entry; `None` for a directory or an entry that is gone.
@@ -280,8 +308,14 @@ impl Reader {
         self.with(|connection| {
             let mut query = connection.prepare_cached(&sql).attempt("look up in")?;
             let mut rows = query.query([ino(of)]).attempt("look up in")?;
-            let Some(row) = rows.next().attempt("look up in")? else { return Ok(None) };
-            Ok(Some(TrackInfo { tags: tags_of(row, 0)?, audio: audio_of(row, 0)?, artwork: vec![] }))
+            let Some(row) = rows.next().attempt("look up in")? else {
+                return Ok(None);
+            };
+            Ok(Some(TrackInfo {
+                tags: tags_of(row, 0)?,
+                audio: audio_of(row, 0)?,
+                artwork: vec![],
+            }))
         })
     }
 
@@ -316,7 +350,7 @@ impl Reader {
     /// Sums for `statfs`.
     ///
     /// # Errors
-    /// [`Error::Sqlite`].
+    /// As above.
     pub fn totals(&self) -> Result<Totals, Error> {
         self.with(|connection| {
             connection
@@ -349,7 +383,9 @@ impl Reader {
                      FROM files WHERE origin_id = ?1 AND dir = ?2",
                 )
                 .attempt("list files in")?;
-            let mut rows = query.query((origin, dir.as_bytes())).attempt("list files in")?;
+            let mut rows = query
+                .query((origin, dir.as_bytes()))
+                .attempt("list files in")?;
             let mut files = Vec::new();
             while let Some(row) = rows.next().attempt("list files in")? {
                 files.push(known_file(row)?);
@@ -387,7 +423,9 @@ impl Reader {
                 connection
                     .prepare_cached(&sql)
                     .and_then(|mut query| {
-                        query.query_row((origin, from), |row| row.get::<_, Vec<u8>>(0)).optional()
+                        query
+                            .query_row((origin, from), |row| row.get::<_, Vec<u8>>(0))
+                            .optional()
                     })
                     .attempt("list directories in")
             })
@@ -398,7 +436,10 @@ impl Reader {
             if found.as_deref().is_some_and(|dir| dir < start.as_slice()) {
                 found = first(&start, true)?;
             }
-            if found.as_deref().is_some_and(|dir| dir >= below(b'0').as_slice()) {
+            if found
+                .as_deref()
+                .is_some_and(|dir| dir >= below(b'0').as_slice())
+            {
                 found = None;
             }
         }
@@ -408,7 +449,7 @@ impl Reader {
     }
 }
 
-fn const_format_node(condition: &str) -> String {
+fn select_node(condition: &str) -> String {
     format!("SELECT {NODE} FROM entries e LEFT JOIN files f ON f.id = e.file {condition}")
 }
 
@@ -420,7 +461,13 @@ fn node(row: &Row<'_>, at: usize) -> rusqlite::Result<Node> {
     let ino = Ino(row.get::<_, i64>(at)?.cast_unsigned());
     if row.get(at + 1)? {
         let mtime_ns = row.get::<_, Option<i64>>(at + 2)?.unwrap_or(0);
-        return Ok(Node { ino, kind: NodeKind::Directory, size: 0, mtime_ns, mode: 0o555 });
+        return Ok(Node {
+            ino,
+            kind: NodeKind::Directory,
+            size: 0,
+            mtime_ns,
+            mode: 0o555,
+        });
     }
     Ok(Node {
         ino,
@@ -443,8 +490,7 @@ fn known_file(row: &Row<'_>) -> Result<KnownFile, Error> {
             .ok_or(Error::Damaged { table: "files" })?,
         version: ContentVersion {
             size: row.get::<_, i64>(3).map_err(damaged)?.cast_unsigned(),
-            validator: Validator::from_text(&validator)
-                .ok_or(Error::Damaged { table: "files" })?,
+            validator: Validator::from_text(&validator).ok_or(Error::Damaged { table: "files" })?,
         },
         mode: row.get(5).map_err(damaged)?,
         identity: device.zip(inode).map(|(device, inode)| FileIdentity {

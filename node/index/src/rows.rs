@@ -59,7 +59,13 @@ impl TagColumns {
         let joined = |list: &[String]| (!list.is_empty()).then(|| list.join(JOINT));
         let triple = |date: Date| (date.year, date.month, date.day);
         let mb = &tags.musicbrainz;
-        let ids = [&mb.recording, &mb.track, &mb.release, &mb.release_group, &mb.work];
+        let ids = [
+            &mb.recording,
+            &mb.track,
+            &mb.release,
+            &mb.release_group,
+            &mb.work,
+        ];
         let rg = tags.replay_gain;
         let gains = [rg.track_gain, rg.track_peak, rg.album_gain, rg.album_peak];
         let more = More {
@@ -71,7 +77,10 @@ impl TagColumns {
             original_date: tags.original_date.map(triple),
             track_total: tags.track_total,
             compilation: tags.compilation,
-            mb: ids.iter().any(|id| id.is_some()).then(|| ids.map(Clone::clone)),
+            mb: ids
+                .iter()
+                .any(|id| id.is_some())
+                .then(|| ids.map(Clone::clone)),
             mb_artists: mb.artists.clone(),
             mb_release_artists: mb.release_artists.clone(),
             gain: gains.iter().any(Option::is_some).then_some(gains),
@@ -113,9 +122,7 @@ pub(crate) fn tags_of(row: &Row<'_>, at: usize) -> Result<Tags, Error> {
     let damaged = |_| Error::Damaged { table: "files" };
     let more: Option<String> = row.get(at + 5).map_err(damaged)?;
     let more: More = match more {
-        Some(text) => {
-            serde_json::from_str(&text).map_err(|_| Error::Damaged { table: "files" })?
-        }
+        Some(text) => serde_json::from_str(&text).map_err(|_| Error::Damaged { table: "files" })?,
         None => More::default(),
     };
     let date = |(year, month, day)| Date { year, month, day };
@@ -144,7 +151,12 @@ pub(crate) fn tags_of(row: &Row<'_>, at: usize) -> Result<Tags, Error> {
             release_artists: more.mb_release_artists,
             work,
         },
-        replay_gain: ReplayGain { track_gain, track_peak, album_gain, album_peak },
+        replay_gain: ReplayGain {
+            track_gain,
+            track_peak,
+            album_gain,
+            album_peak,
+        },
         more: more.more,
     })
 }
@@ -156,7 +168,9 @@ pub(crate) fn audio_of(row: &Row<'_>, at: usize) -> Result<AudioProperties, Erro
             .map(Option::unwrap_or_default)
             .map_err(|_| Error::Damaged { table: "files" })
     };
-    let codec = usize::try_from(number(6)?).ok().and_then(|code| Codec::ALL.get(code).copied());
+    let codec = usize::try_from(number(6)?)
+        .ok()
+        .and_then(|code| Codec::ALL.get(code).copied());
     Ok(AudioProperties {
         codec: codec.unwrap_or(Codec::Other),
         duration_ms: number(7)?.try_into().unwrap_or(0),
@@ -169,16 +183,19 @@ pub(crate) fn audio_of(row: &Row<'_>, at: usize) -> Result<AudioProperties, Erro
 
 /// The number that stands for a codec.
 pub(crate) fn codec_number(codec: Codec) -> i64 {
-    position(&Codec::ALL, codec)
+    position(&Codec::ALL, &codec)
 }
 
 /// The number that stands for an encoding of artwork.
 pub(crate) fn encoding_number(artwork: &Artwork) -> i64 {
-    position(&ArtEncoding::ALL, artwork.encoding)
+    position(&ArtEncoding::ALL, &artwork.encoding)
 }
 
-fn position<T: PartialEq>(all: &[T], one: T) -> i64 {
-    let at = all.iter().position(|each| *each == one).expect("ALL holds every variant");
+fn position<T: PartialEq>(all: &[T], one: &T) -> i64 {
+    let at = all
+        .iter()
+        .position(|each| each == one)
+        .expect("ALL holds every variant");
     i64::try_from(at).expect("a handful of variants")
 }
 
@@ -196,9 +213,18 @@ mod tests {
             ..Tags::default()
         };
         let key = |tags: &Tags| album_key(tags).unwrap();
-        assert_eq!(key(&tags("A", &["x"], &["v"], false)), key(&tags("A", &["y"], &["v"], false)));
-        assert_ne!(key(&tags("A", &["x"], &[], false)), key(&tags("A", &["y"], &[], false)));
-        assert_eq!(key(&tags("A", &["x"], &[], true)), key(&tags("A", &["y"], &[], true)));
+        assert_eq!(
+            key(&tags("A", &["x"], &["v"], false)),
+            key(&tags("A", &["y"], &["v"], false))
+        );
+        assert_ne!(
+            key(&tags("A", &["x"], &[], false)),
+            key(&tags("A", &["y"], &[], false))
+        );
+        assert_eq!(
+            key(&tags("A", &["x"], &[], true)),
+            key(&tags("A", &["y"], &[], true))
+        );
         assert_eq!(album_key(&Tags::default()), None);
     }
 }

@@ -4,14 +4,16 @@
 //! [`names::resolve`] from the set of its members alone. Changes are collected first; then, in
 //! [`Tree::settle`], empty directories go, groups are named, and companions follow their tracks.
 
+mod companions;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::id::{FileId, Ino};
 use musicfs_core::names::{self, NameProfile};
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::change::TreeChange;
 use crate::error::{Attempt, Error};
-use crate::write::TreeChange;
 
 /// The root's row.
 const ROOT: i64 = Ino::ROOT.0 as i64;
@@ -101,7 +103,12 @@ impl<'c> Tree<'c> {
         for entry in self.entries_of(file)? {
             if entry.parent != HIDDEN {
                 self.leave(&entry);
-                self.write_place(entry.ino, HIDDEN, &hidden_name(entry.ino), Some(&entry.base))?;
+                self.write_place(
+                    entry.ino,
+                    HIDDEN,
+                    &hidden_name(entry.ino),
+                    Some(&entry.base),
+                )?;
             }
         }
         Ok(())
@@ -144,7 +151,10 @@ impl<'c> Tree<'c> {
                 break;
             }
         }
-        debug_assert!(self.groups.is_empty(), "names settle within {ROUNDS_MAX} rounds");
+        debug_assert!(
+            self.groups.is_empty(),
+            "names settle within {ROUNDS_MAX} rounds"
+        );
         self.condense()?;
         let mut directories = Vec::new();
         for ino in &self.touched {
@@ -161,7 +171,9 @@ impl<'c> Tree<'c> {
         }
         let entries = self.renamed.into_iter();
         let change = TreeChange {
-            entries: entries.map(|(parent, name)| (Ino(parent.cast_unsigned()), name)).collect(),
+            entries: entries
+                .map(|(parent, name)| (Ino(parent.cast_unsigned()), name))
+                .collect(),
             directories,
         };
         Ok((change, self.directories_added))
@@ -179,7 +191,8 @@ impl<'c> Tree<'c> {
             .prepare_cached("SELECT name FROM entries WHERE parent = ?1 AND ino <> ?1")
             .and_then(|mut query| query.query_map([ROOT], |row| row.get(0))?.collect())
             .attempt("read")?;
-        self.renamed.extend(names.into_iter().map(|name| (ROOT, name)));
+        self.renamed
+            .extend(names.into_iter().map(|name| (ROOT, name)));
         Ok(())
     }
 
@@ -208,7 +221,9 @@ impl<'c> Tree<'c> {
             .db
             .prepare_cached("SELECT ino, file FROM entries WHERE parent = ?1 AND name = ?2")
             .and_then(|mut query| {
-                query.query_row((parent, name), |row| Ok((row.get(0)?, row.get(1)?))).optional()
+                query
+                    .query_row((parent, name), |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()
             })
             .attempt("read")?;
         match found {
@@ -252,7 +267,11 @@ impl<'c> Tree<'c> {
                 if old.parent != HIDDEN {
                     self.leave(&old);
                 }
-                let name = if free { base.to_owned() } else { temporary_name(old.ino) };
+                let name = if free {
+                    base.to_owned()
+                } else {
+                    temporary_name(old.ino)
+                };
                 self.write_place(old.ino, parent, &name, Some(base))?;
                 old.ino
             }
@@ -270,9 +289,15 @@ impl<'c> Tree<'c> {
 
     fn insert(&self, file: FileId, parent: i64, base: &str, free: bool) -> Result<i64, Error> {
         let temporary = format!("\u{1}{}", file.0);
-        let (name, wanted) = if free { (base, None) } else { (temporary.as_str(), Some(base)) };
+        let (name, wanted) = if free {
+            (base, None)
+        } else {
+            (temporary.as_str(), Some(base))
+        };
         self.db
-            .prepare_cached("INSERT INTO entries (parent, name, base, file) VALUES (?1, ?2, ?3, ?4)")
+            .prepare_cached(
+                "INSERT INTO entries (parent, name, base, file) VALUES (?1, ?2, ?3, ?4)",
+            )
             .and_then(|mut insert| insert.execute((parent, name, wanted, file.0)))
             .attempt("write to")?;
         Ok(self.db.last_insert_rowid())
@@ -382,8 +407,11 @@ impl<'c> Tree<'c> {
                 .attempt("read")?;
             let keys: Vec<&[u8]> = members.iter().map(|member| member.key.as_slice()).collect();
             let names = names::resolve(&base, &keys, directory_has_it);
-            let changed: Vec<(&Member, String)> =
-                members.iter().zip(names).filter(|(member, name)| member.name != *name).collect();
+            let changed: Vec<(&Member, String)> = members
+                .iter()
+                .zip(names)
+                .filter(|(member, name)| member.name != *name)
+                .collect();
             // First out of each other's way, then to the final names.
             for (member, _) in &changed {
                 self.write_place(member.ino, parent, &temporary_name(member.ino), Some(&base))?;
@@ -426,67 +454,6 @@ impl<'c> Tree<'c> {
             })
             .attempt("read")
     }
-
-    /// Puts the companions of a real directory where its tracks are.
-    fn place_companions(&mut self, origin: i64, dir: &[u8]) -> Result<(), Error> {
-        let companions: Vec<(i64, Vec<u8>)> = self
-            .db
-            .prepare_cached(
-                "SELECT id, name FROM files WHERE origin_id = ?1 AND dir = ?2 AND kind = 1",
-            )
-            .and_then(|mut query| {
-                query.query_map((origin, dir), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-            })
-            .attempt("read")?;
-        if companions.is_empty() {
-            return Ok(());
-        }
-        let tracks: Vec<Sibling> = self
-            .db
-            .prepare_cached(
-                "SELECT f.name, e.parent, e.name FROM files f JOIN entries e ON e.file = f.id
-                 WHERE f.origin_id = ?1 AND f.dir = ?2 AND f.kind = 0 AND e.parent <> 0",
-            )
-            .and_then(|mut query| {
-                query
-                    .query_map((origin, dir), |row| {
-                        Ok(Sibling {
-                            real_name: row.get(0)?,
-                            parent: row.get(1)?,
-                            name: row.get(2)?,
-                        })
-                    })?
-                    .collect()
-            })
-            .attempt("read")?;
-        for (file, name) in companions {
-            let wanted = companion_places(&name, &tracks, self.profile);
-            self.put_companion(FileId(file), wanted)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the entries of a companion those at `wanted`; numbers stay with places where they can.
-    fn put_companion(
-        &mut self,
-        file: FileId,
-        mut wanted: BTreeSet<(i64, String)>,
-    ) -> Result<(), Error> {
-        let mut spare = Vec::new();
-        for entry in self.entries_of(file)? {
-            if !wanted.remove(&(entry.parent, entry.base.clone())) {
-                spare.push(entry);
-            }
-        }
-        let mut spare = spare.into_iter();
-        for (parent, base) in wanted {
-            self.put(file, spare.next(), parent, &base, Content::Same)?;
-        }
-        for entry in spare {
-            self.delete(&entry)?;
-        }
-        Ok(())
-    }
 }
 
 /// A member of a group.
@@ -496,38 +463,6 @@ struct Member {
     origin: i64,
     dir: Vec<u8>,
     key: Vec<u8>,
-}
-
-/// A track in the real directory of a companion.
-struct Sibling {
-    real_name: Vec<u8>,
-    parent: i64,
-    name: String,
-}
-
-/// Where a companion belongs: with the track it is named like, else with every track beside it.
-fn companion_places(
-    name: &[u8],
-    tracks: &[Sibling],
-    profile: NameProfile,
-) -> BTreeSet<(i64, String)> {
-    let (stem, extension) = split_extension(name);
-    let extension = String::from_utf8_lossy(extension);
-    let own: BTreeSet<(i64, String)> = tracks
-        .iter()
-        .filter(|track| split_extension(&track.real_name).0 == stem)
-        .map(|track| {
-            let (track_stem, _) = split_extension(track.name.as_bytes());
-            let text = format!("{}.{extension}", String::from_utf8_lossy(track_stem));
-            (track.parent, names::component(&text, Some(&extension), profile))
-        })
-        .collect();
-    if !own.is_empty() {
-        return own;
-    }
-    let text = String::from_utf8_lossy(name);
-    let name = names::component(&text, Some(&extension), profile);
-    tracks.iter().map(|track| (track.parent, name.clone())).collect()
 }
 
 /// The part before the last dot, and the one after it; a leading dot starts no extension.
@@ -540,7 +475,9 @@ pub(crate) fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
 
 /// True if a lone file that wants `base` gets it as it is.
 fn is_plain(base: &str) -> bool {
-    names::resolve(base, &[&[]], false).first().is_some_and(|name| name == base)
+    names::resolve(base, &[&[]], false)
+        .first()
+        .is_some_and(|name| name == base)
 }
 
 /// A name that no tag can make (control characters are replaced), for the time between two steps.
@@ -553,5 +490,10 @@ fn hidden_name(ino: i64) -> String {
 }
 
 fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry { ino: row.get(0)?, parent: row.get(1)?, name: row.get(2)?, base: row.get(3)? })
+    Ok(Entry {
+        ino: row.get(0)?,
+        parent: row.get(1)?,
+        name: row.get(2)?,
+        base: row.get(3)?,
+    })
 }

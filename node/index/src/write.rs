@@ -1,148 +1,24 @@
 //! What one commit does: rows, and the tree that follows from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod whole;
 
-use musicfs_core::id::{FileId, Ino, Revision};
-use musicfs_core::names::{self, NameProfile};
+use std::collections::BTreeMap;
+
+use musicfs_core::id::{FileId, Revision};
+use musicfs_core::names;
 use musicfs_core::origin::{FileIdentity, ListedFile};
 use musicfs_core::path::OriginPath;
 use musicfs_core::tags::{AudioProperties, Tags, TrackInfo};
-use musicfs_core::template::{Template, TrackFacts};
+use musicfs_core::template::TrackFacts;
 use musicfs_core::version::VersionKey;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout};
 use crate::error::{Attempt, Error};
 use crate::rows::{TAG_COLUMNS, TagColumns, audio_of, codec_number, encoding_number, tags_of};
 use crate::tree::{Content, Tree, split_extension};
 
-/// How paths are made of tags.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    /// The path template.
-    pub template: Template,
-    /// Directories above the tree, from the root; mostly none.
-    pub root: Vec<String>,
-    /// Which characters names may hold.
-    pub profile: NameProfile,
-}
-
-impl Default for Layout {
-    fn default() -> Self {
-        let template = Template::parse(Template::DEFAULT).expect("the default template is right");
-        Self { template, root: Vec::new(), profile: NameProfile::default() }
-    }
-}
-
-impl Layout {
-    /// A text that differs between layouts that make different trees.
-    pub(crate) fn fingerprint(&self) -> String {
-        format!("{}\0{}\0{}", self.template.source(), self.root.join("/"), self.profile.as_str())
-    }
-}
-
-/// What a file is to the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Audio, placed by its tags.
-    Track,
-    /// Art, lyrics, a cue sheet, a log: placed beside the tracks of its real directory.
-    Companion,
-}
-
-impl FileKind {
-    pub(crate) fn from_number(number: i64) -> Option<Self> {
-        match number {
-            0 => Some(Self::Track),
-            1 => Some(Self::Companion),
-            _ => None,
-        }
-    }
-
-    fn number(self) -> i64 {
-        match self {
-            Self::Track => 0,
-            Self::Companion => 1,
-        }
-    }
-}
-
-/// A file with content that the index does not have.
-#[derive(Clone, Debug)]
-pub struct FileRecord {
-    /// Its real directory.
-    pub dir: OriginPath,
-    /// What the origin says of it.
-    pub listed: ListedFile,
-    /// Track or companion.
-    pub kind: FileKind,
-    /// The name of its content.
-    pub version_key: VersionKey,
-    /// What its tags say; `None` for a companion, and for a track that could not be read.
-    pub info: Option<TrackInfo>,
-}
-
-/// One difference between an origin and the index.
-#[derive(Clone, Debug)]
-pub enum FileChange {
-    /// New, or with new content. Boxed: far larger than the others.
-    Put(Box<FileRecord>),
-    /// The same content, but other read bits or another device or inode.
-    Touch {
-        /// The row.
-        id: FileId,
-        /// Its read bits now.
-        mode: u16,
-        /// Its device and inode now.
-        identity: Option<FileIdentity>,
-    },
-    /// The same content at another path.
-    Move {
-        /// The row.
-        id: FileId,
-        /// Its real directory now.
-        dir: OriginPath,
-        /// What the origin says of it now.
-        listed: ListedFile,
-        /// The name of its content at the new path.
-        version_key: VersionKey,
-    },
-    /// Gone from the origin.
-    Remove {
-        /// The row.
-        id: FileId,
-        /// The directory that it is gone from: a row that has moved on since is left alone.
-        dir: OriginPath,
-    },
-}
-
-/// Changes of one origin that are committed together.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// The origin's row.
-    pub origin: i64,
-    /// The changes, in order.
-    pub changes: Vec<FileChange>,
-    /// Now, in nanoseconds since 1970.
-    pub now_ns: i64,
-}
-
-/// What the kernel must look up again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TreeChange {
-    /// Names in directories that mean something else now, or nothing any more.
-    pub entries: Vec<(Ino, String)>,
-    /// Directories whose set of children changed.
-    pub directories: Vec<Ino>,
-}
-
-/// The outcome of a commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Commit {
-    /// The revision that it made.
-    pub revision: Revision,
-    /// What changed in the tree.
-    pub tree: TreeChange,
-}
+pub(crate) use whole::{forget, rebuild, set_hidden};
 
 /// Does the changes of `batch` within an open transaction.
 pub(crate) fn apply(db: &Connection, layout: &Layout, batch: &Batch) -> Result<Commit, Error> {
@@ -152,55 +28,6 @@ pub(crate) fn apply(db: &Connection, layout: &Layout, batch: &Batch) -> Result<C
         write.change(batch.origin, change)?;
     }
     write.finish()
-}
-
-/// Places every file that is shown anew; rows keep their entries' numbers.
-pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<Commit, Error> {
-    let tree = Tree::new(db, layout.profile, now_ns);
-    let mut write = Write::new(db, layout, tree, now_ns);
-    write.place_all("NOT o.hidden", 0)?;
-    db.execute(
-        "INSERT OR REPLACE INTO meta VALUES ('layout', ?1)",
-        [layout.fingerprint()],
-    )
-    .attempt("write to")?;
-    write.finish()
-}
-
-/// Takes an origin's files out of the tree, or puts them back.
-pub(crate) fn set_hidden(
-    db: &Connection,
-    layout: &Layout,
-    origin: i64,
-    hidden: bool,
-    now_ns: i64,
-) -> Result<Commit, Error> {
-    db.execute("UPDATE origins SET hidden = ?2 WHERE id = ?1", (origin, hidden))
-        .attempt("write to")?;
-    let tree = Tree::new(db, layout.profile, now_ns);
-    let mut write = Write::new(db, layout, tree, now_ns);
-    if hidden {
-        write.each_file(origin, |write, id| write.tree.hide(id))?;
-    } else {
-        write.place_all("o.id = ?2", origin)?;
-    }
-    write.finish()
-}
-
-/// Removes an origin with all its files.
-pub(crate) fn forget(
-    db: &Connection,
-    layout: &Layout,
-    origin: i64,
-    now_ns: i64,
-) -> Result<Commit, Error> {
-    let tree = Tree::new(db, layout.profile, now_ns);
-    let mut write = Write::new(db, layout, tree, now_ns);
-    write.each_file(origin, |write, id| write.tree.remove(id))?;
-    db.execute("DELETE FROM files WHERE origin_id = ?1", [origin]).attempt("write to")?;
-    let commit = write.finish()?;
-    db.execute("DELETE FROM origins WHERE id = ?1", [origin]).attempt("write to")?;
-    Ok(commit)
 }
 
 /// One transaction's work in progress.
@@ -254,11 +81,14 @@ impl<'c> Write<'c> {
                     .attempt("write to")?;
                 self.tree.attributes_changed(*id)
             }
-            FileChange::Move { id, dir, listed, version_key } => {
-                self.relocate(*id, dir, listed, *version_key)
-            }
+            FileChange::Move {
+                id,
+                dir,
+                listed,
+                version_key,
+            } => self.relocate(*id, dir, listed, *version_key),
             FileChange::Remove { id, dir } => match self.old_row("id = ?1", params![id.0])? {
-                Some(row) if row.dir == dir.as_bytes() => self.remove(row),
+                Some(row) if row.dir == dir.as_bytes() => self.remove(&row),
                 _ => Ok(()),
             },
         }
@@ -273,13 +103,17 @@ impl<'c> Write<'c> {
         let album_key = columns.as_ref().and_then(|columns| columns.album_key);
         self.album_touched(old.as_ref().and_then(|old| old.album_key))?;
         self.album_touched(album_key)?;
-        let kind_changed = old.as_ref().is_some_and(|old| old.kind != record.kind.number());
+        let kind_changed = old
+            .as_ref()
+            .is_some_and(|old| old.kind != record.kind.number());
         if kind_changed && let Some(old) = &old {
             self.tree.remove(FileId(old.id))?;
         }
         let validator = record.listed.version.validator.to_text();
         let size = record.listed.version.size.cast_signed();
-        let same = old.as_ref().is_some_and(|old| old.size == size && old.validator == validator);
+        let same = old
+            .as_ref()
+            .is_some_and(|old| old.size == size && old.validator == validator);
         let id = self.write_row(origin, old.as_ref(), record, columns.as_ref())?;
         self.write_artwork(id, record.info.as_ref())?;
         let (old_count, old_size) = old.as_ref().map_or((0, 0), |old| (1, old.size));
@@ -303,14 +137,16 @@ impl<'c> Write<'c> {
         listed: &ListedFile,
         key: VersionKey,
     ) -> Result<(), Error> {
-        let Some(old) = self.old_row("id = ?1", params![id.0])? else { return Ok(()) };
+        let Some(old) = self.old_row("id = ?1", params![id.0])? else {
+            return Ok(());
+        };
         // Whatever the index thought to be at the new path is gone.
         let at_target = self.old_row(
             "origin_id = ?1 AND dir = ?2 AND name = ?3 AND id <> ?4",
             params![old.origin, dir.as_bytes(), listed.name, id.0],
         )?;
         if let Some(replaced) = at_target {
-            self.remove(replaced)?;
+            self.remove(&replaced)?;
         }
         let (device, inode) = identity_columns(listed.identity);
         self.db
@@ -340,7 +176,7 @@ impl<'c> Write<'c> {
         Ok(())
     }
 
-    fn remove(&mut self, old: OldRow) -> Result<(), Error> {
+    fn remove(&mut self, old: &OldRow) -> Result<(), Error> {
         self.album_touched(old.album_key)?;
         self.tree.remove(FileId(old.id))?;
         self.tracks.remove(&old.id);
@@ -382,7 +218,10 @@ impl<'c> Write<'c> {
             )
             .and_then(|mut update| update.query_row([], |row| row.get(0)))
             .attempt("write to")?;
-        Ok(Commit { revision: Revision(revision.cast_unsigned()), tree })
+        Ok(Commit {
+            revision: Revision(revision.cast_unsigned()),
+            tree,
+        })
     }
 
     fn old_row(
@@ -555,7 +394,9 @@ impl<'c> Write<'c> {
         );
         let mut query = self.db.prepare_cached(&sql).attempt("read")?;
         let mut rows = query.query([id.0]).attempt("read")?;
-        let Some(row) = rows.next().attempt("read")? else { return Ok(()) };
+        let Some(row) = rows.next().attempt("read")? else {
+            return Ok(());
+        };
         let (tags, audio) = (tags_of(row, 0)?, audio_of(row, 0)?);
         let at = 12;
         let origin: i64 = row.get(at).attempt("read")?;
@@ -571,54 +412,6 @@ impl<'c> Write<'c> {
         self.tree.place(id, &path, content)?;
         self.tree.companions_changed(origin, &dir);
         Ok(())
-    }
-
-    /// Places all tracks of the origins that `condition` chooses (`o` the origin, `?2` = `origin`).
-    fn place_all(&mut self, condition: &str, origin: i64) -> Result<(), Error> {
-        let sql = format!(
-            "SELECT f.id FROM files f JOIN origins o ON o.id = f.origin_id
-             WHERE f.kind = 0 AND f.id > ?1 AND ?2 = ?2 AND {condition} ORDER BY f.id LIMIT 1000"
-        );
-        let mut after = i64::MIN;
-        loop {
-            let page: Vec<i64> = self
-                .db
-                .prepare_cached(&sql)
-                .and_then(|mut query| {
-                    query.query_map((after, origin), |row| row.get(0))?.collect()
-                })
-                .attempt("read")?;
-            let Some(&last) = page.last() else { return Ok(()) };
-            after = last;
-            for id in page {
-                self.place(FileId(id), Content::Same)?;
-            }
-        }
-    }
-
-    fn each_file(
-        &mut self,
-        origin: i64,
-        mut action: impl FnMut(&mut Self, FileId) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut after = i64::MIN;
-        loop {
-            let page: Vec<i64> = self
-                .db
-                .prepare_cached(
-                    "SELECT id FROM files WHERE origin_id = ?1 AND id > ?2 ORDER BY id LIMIT 1000",
-                )
-                .and_then(|mut query| {
-                    query.query_map((origin, after), |row| row.get(0))?.collect()
-                })
-                .attempt("read")?;
-            let Some(&last) = page.last() else { return Ok(()) };
-            after = last;
-            let ids: BTreeSet<i64> = page.into_iter().collect();
-            for id in ids {
-                action(self, FileId(id))?;
-            }
-        }
     }
 }
 
@@ -642,8 +435,11 @@ fn render(
         multi_disc,
         unreadable,
     };
-    let mut path: Vec<String> =
-        layout.root.iter().map(|part| names::component(part, None, layout.profile)).collect();
+    let mut path: Vec<String> = layout
+        .root
+        .iter()
+        .map(|part| names::component(part, None, layout.profile))
+        .collect();
     path.extend(layout.template.render(&facts, layout.profile));
     path
 }

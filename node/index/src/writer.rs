@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::change::{Batch, Commit, Layout};
 use crate::db::unix_nanos;
 use crate::error::{Attempt, Error};
-use crate::write::{self, Batch, Commit, Layout};
+use crate::write;
 
 /// Jobs that wait for the writer; whoever sends more waits itself.
 const JOBS_MAX: usize = 8;
@@ -59,17 +60,25 @@ impl Writer {
             while let Some(job) = inbox.blocking_recv() {
                 job(&mut state);
             }
-            if let Err(error) =
-                state.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;")
+            if let Err(error) = state
+                .connection
+                .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA optimize;")
             {
                 tracing::warn!(%error, "the index's log was not checkpointed");
             }
         };
-        let thread =
-            thread::Builder::new().name("index-writer".into()).spawn(run).map_err(|source| {
-                Error::Io { action: "start the writer of", path: "index".into(), source }
+        let thread = thread::Builder::new()
+            .name("index-writer".into())
+            .spawn(run)
+            .map_err(|source| Error::Io {
+                action: "start the writer of",
+                path: "index".into(),
+                source,
             })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
     }
 
     async fn submit<T: Send + 'static>(

@@ -1,5 +1,7 @@
 //! The tree against a naive model: whatever the order of changes, it is what a fresh scan makes.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::id::{FileId, Ino};
@@ -83,41 +85,90 @@ impl World {
     fn new(layout: Layout) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (index, _) = Index::open(dir.path(), layout).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let origin = configure(&index, &runtime);
         let (files, pending, changes) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { index, origin, runtime, files, pending, clock: 1, changes, dir }
+        Self {
+            index,
+            origin,
+            runtime,
+            files,
+            pending,
+            clock: 1,
+            changes,
+            dir,
+        }
     }
 
     fn reopen(self, layout: Layout) -> Self {
-        let Self { index, runtime, files, clock, dir, changes, .. } = self;
+        let Self {
+            index,
+            runtime,
+            files,
+            clock,
+            dir,
+            changes,
+            ..
+        } = self;
         drop(index);
         let (index, _) = Index::open(dir.path(), layout).unwrap();
         let origin = configure(&index, &runtime);
-        Self { index, origin, runtime, files, pending: Vec::new(), clock, changes, dir }
+        Self {
+            index,
+            origin,
+            runtime,
+            files,
+            pending: Vec::new(),
+            clock,
+            changes,
+            dir,
+        }
     }
 
     fn put(&mut self, path: &'static str, tags: Option<Tags>, version: i64) {
         let companion = path.ends_with(".jpg") || path.ends_with(".lrc");
         let info = tags.clone().filter(|_| !companion);
-        let info =
-            info.map(|tags| TrackInfo { tags, audio: AudioProperties::default(), artwork: vec![] });
+        let info = info.map(|tags| TrackInfo {
+            tags,
+            audio: AudioProperties::default(),
+            artwork: vec![],
+        });
         let real = OriginPath::new(path.as_bytes()).unwrap();
         self.pending.push(FileChange::Put(Box::new(FileRecord {
             dir: real.parent(),
             listed: listed(&real, version),
-            kind: if companion { FileKind::Companion } else { FileKind::Track },
+            kind: if companion {
+                FileKind::Companion
+            } else {
+                FileKind::Track
+            },
             version_key: VersionKey([0; 16]),
             info,
         })));
-        self.files.insert(path, File { tags, companion, version });
+        self.files.insert(
+            path,
+            File {
+                tags,
+                companion,
+                version,
+            },
+        );
     }
 
     fn row(&mut self, path: &str) -> Option<FileId> {
         self.commit();
         let path = OriginPath::new(path.as_bytes()).unwrap();
-        let known = self.index.reader.files_in(self.origin, &path.parent()).unwrap();
-        known.into_iter().find(|file| file.name == path.name()).map(|file| file.id)
+        let known = self
+            .index
+            .reader
+            .files_in(self.origin, &path.parent())
+            .unwrap();
+        known
+            .into_iter()
+            .find(|file| file.name == path.name())
+            .map(|file| file.id)
     }
 
     fn apply(&mut self, op: &Op) {
@@ -138,7 +189,9 @@ impl World {
                 if from == to || kind(PATHS[from]) != kind(PATHS[to]) {
                     return;
                 }
-                let Some(id) = self.row(PATHS[from]) else { return };
+                let Some(id) = self.row(PATHS[from]) else {
+                    return;
+                };
                 let file = self.files.remove(PATHS[from]).unwrap();
                 let real = OriginPath::new(PATHS[to].as_bytes()).unwrap();
                 self.pending.push(FileChange::Move {
@@ -159,8 +212,15 @@ impl World {
             return;
         }
         self.clock += 1;
-        let batch = Batch { origin: self.origin, changes, now_ns: self.clock };
-        let commit = self.runtime.block_on(self.index.writer.apply(batch)).unwrap();
+        let batch = Batch {
+            origin: self.origin,
+            changes,
+            now_ns: self.clock,
+        };
+        let commit = self
+            .runtime
+            .block_on(self.index.writer.apply(batch))
+            .unwrap();
         self.changes.push(commit.tree);
     }
 
@@ -186,18 +246,32 @@ impl World {
     }
 
     fn names(&self) -> BTreeMap<String, String> {
-        self.tree().into_iter().map(|(path, (real, _))| (path, real)).collect()
+        self.tree()
+            .into_iter()
+            .map(|(path, (real, _))| (path, real))
+            .collect()
     }
 
     fn inodes(&self) -> BTreeMap<(String, String), u64> {
-        let files = self.tree().into_iter().filter(|(_, (real, _))| !real.is_empty());
-        files.map(|(path, (real, ino))| ((path, real), ino)).collect()
+        let files = self
+            .tree()
+            .into_iter()
+            .filter(|(_, (real, _))| !real.is_empty());
+        files
+            .map(|(path, (real, ino))| ((path, real), ino))
+            .collect()
     }
 }
 
 fn configure(index: &Index, runtime: &tokio::runtime::Runtime) -> i64 {
-    let spec = OriginSpec { name: "o".into(), kind: "local".into(), display_name: "/o".into() };
-    let origin = runtime.block_on(index.writer.configure(vec![spec])).unwrap()[0];
+    let spec = OriginSpec {
+        name: "o".into(),
+        kind: "local".into(),
+        display_name: "/o".into(),
+    };
+    let origin = runtime
+        .block_on(index.writer.configure(vec![spec]))
+        .unwrap()[0];
     runtime.block_on(index.writer.rebuild_if_changed()).unwrap();
     origin
 }
@@ -205,10 +279,16 @@ fn configure(index: &Index, runtime: &tokio::runtime::Runtime) -> i64 {
 fn listed(path: &OriginPath, version: i64) -> ListedFile {
     ListedFile {
         name: path.name().to_vec(),
-        version: ContentVersion { size: 10, validator: Validator::Mtime(version) },
+        version: ContentVersion {
+            size: 10,
+            validator: Validator::Mtime(version),
+        },
         mtime_ns: version,
         mode: 0o444,
-        identity: Some(FileIdentity { device: 1, inode: version.cast_unsigned() }),
+        identity: Some(FileIdentity {
+            device: 1,
+            inode: version.cast_unsigned(),
+        }),
     }
 }
 
@@ -316,8 +396,11 @@ fn a_new_layout_moves_the_tracks_and_keeps_their_inodes() {
         world.put(path, tag_sets()[at % 5].clone(), at as i64 + 1);
     }
     world.commit();
-    let before: BTreeMap<String, u64> =
-        world.inodes().into_iter().map(|((_, real), ino)| (real, ino)).collect();
+    let before: BTreeMap<String, u64> = world
+        .inodes()
+        .into_iter()
+        .map(|((_, real), ino)| (real, ino))
+        .collect();
     let layout = Layout {
         template: Template::parse("$title/$artist.$format").unwrap(),
         root: vec!["Music".into()],
@@ -341,15 +424,26 @@ fn an_origin_that_is_hidden_and_shown_again_keeps_its_tree() {
     world.commit();
     let files = |world: &World| -> BTreeMap<(String, String), u64> {
         let tracks = |real: &str| real.ends_with("flac") || real.ends_with("mp3");
-        world.inodes().into_iter().filter(|((_, real), _)| tracks(real)).collect()
+        world
+            .inodes()
+            .into_iter()
+            .filter(|((_, real), _)| tracks(real))
+            .collect()
     };
     let (names, before) = (world.names(), files(&world));
-    let set = |hidden| world.runtime.block_on(world.index.writer.set_hidden(world.origin, hidden));
+    let set = |hidden| {
+        world
+            .runtime
+            .block_on(world.index.writer.set_hidden(world.origin, hidden))
+    };
     set(true).unwrap();
     assert_eq!(world.names(), BTreeMap::new());
     set(false).unwrap();
     assert_eq!((world.names(), files(&world)), (names, before));
-    world.runtime.block_on(world.index.writer.forget(world.origin)).unwrap();
+    world
+        .runtime
+        .block_on(world.index.writer.forget(world.origin))
+        .unwrap();
     assert_eq!(world.names(), BTreeMap::new());
     assert_eq!(world.index.reader.origins().unwrap(), []);
     assert_eq!(world.index.reader.totals().unwrap().files, 0);
@@ -358,7 +452,14 @@ fn an_origin_that_is_hidden_and_shown_again_keeps_its_tree() {
 #[test]
 fn directories_are_found_below_a_path_and_nowhere_else() {
     let mut world = World::new(Layout::default());
-    for path in ["a/x.mp3", "a-b/x.mp3", "a/b/x.mp3", "a0/x.mp3", "x.mp3", "a/b/c/x.mp3"] {
+    for path in [
+        "a/x.mp3",
+        "a-b/x.mp3",
+        "a/b/x.mp3",
+        "a0/x.mp3",
+        "x.mp3",
+        "a/b/c/x.mp3",
+    ] {
         world.put(path, tag_sets()[0].clone(), 1);
     }
     world.commit();
@@ -366,8 +467,11 @@ fn directories_are_found_below_a_path_and_nowhere_else() {
         let under = OriginPath::new(under.as_bytes()).unwrap();
         let mut found = Vec::new();
         let mut after = None;
-        while let Some(dir) =
-            world.index.reader.next_dir(world.origin, &under, after.as_ref()).unwrap()
+        while let Some(dir) = world
+            .index
+            .reader
+            .next_dir(world.origin, &under, after.as_ref())
+            .unwrap()
         {
             found.push(dir.to_string());
             after = Some(dir);

@@ -21,7 +21,7 @@ use pass::{Pass, PassError};
 /// How often an origin that nobody uses is asked whether it is there.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// How often an origin is walked whose changes cannot all be watched.
+/// How often an origin is walked whose changes cannot all be watched, or of which a part is away.
 const WALK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a pass that failed is left alone before the next try.
@@ -118,7 +118,10 @@ impl Monitor {
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -214,7 +217,10 @@ impl Ingest {
                     let _ = reply.send(outcome);
                 }
                 Wake::Request(Request::Refresh(path, reply)) => {
-                    let places = Places { entries: [path].into(), ..Places::default() };
+                    let places = Places {
+                        entries: [path].into(),
+                        ..Places::default()
+                    };
                     self.look_at(places).await;
                     let _ = reply.send(());
                 }
@@ -309,7 +315,12 @@ impl Ingest {
     }
 
     fn pass(&self) -> Pass {
-        Pass::new(self.origin.clone(), self.row, self.shared.clone(), self.monitor.clone())
+        Pass::new(
+            self.origin.clone(),
+            self.row,
+            self.shared.clone(),
+            self.monitor.clone(),
+        )
     }
 
     /// Files that changed while they were read are looked at again when it is quiet.
@@ -320,14 +331,26 @@ impl Ingest {
     }
 
     /// Draws the consequences of a pass: health, the next try, one line in the log.
-    fn concluded(&mut self, outcome: &Result<pass::Summary, PassError>, started: Instant, whole: bool) {
+    fn concluded(
+        &mut self,
+        outcome: &Result<pass::Summary, PassError>,
+        started: Instant,
+        whole: bool,
+    ) {
         match outcome {
             Ok(summary) => {
                 let (state, message) = match summary.away {
                     0 => (HealthState::Healthy, None),
-                    away => (HealthState::Degraded, Some(format!("{away} files are out of reach"))),
+                    away => (
+                        HealthState::Degraded,
+                        Some(format!("{away} files are out of reach")),
+                    ),
                 };
                 if summary.away > 0 {
+                    // Nothing tells when a file system is mounted over a directory.
+                    self.next_walk = Some(Instant::now() + WALK_EVERY);
+                }
+                if summary.away > 0 && self.monitor.health().state != state {
                     tracing::warn!(
                         origin = %self.origin.id(),
                         files = summary.away,
@@ -348,7 +371,11 @@ impl Ingest {
                 self.set_health(state, Duration::ZERO, message);
             }
             Err(PassError::Origin(error)) => {
-                self.set_health(HealthState::Unhealthy, Duration::ZERO, Some(describe(error)));
+                self.set_health(
+                    HealthState::Unhealthy,
+                    Duration::ZERO,
+                    Some(describe(error)),
+                );
                 // The watch hangs on a root that is gone; the check finds it when it returns.
                 self.watch = None;
             }
@@ -376,13 +403,20 @@ impl Ingest {
                 self.next_walk = Some(Instant::now());
             }
             Ok(Ok(())) => {
-                let mut health =
-                    self.monitor.health.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut health = self
+                    .monitor
+                    .health
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 health.latency = started.elapsed();
                 health.checked_unix = unix_now();
             }
             Ok(Err(error)) => {
-                self.set_health(HealthState::Unhealthy, started.elapsed(), Some(describe(&error)));
+                self.set_health(
+                    HealthState::Unhealthy,
+                    started.elapsed(),
+                    Some(describe(&error)),
+                );
             }
             Err(_) => {
                 let message = Some("no answer in time".to_owned());
@@ -392,7 +426,11 @@ impl Ingest {
     }
 
     fn set_health(&self, state: HealthState, latency: Duration, message: Option<String>) {
-        let mut health = self.monitor.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut health = self
+            .monitor
+            .health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if state == HealthState::Unhealthy && health.state != state {
             tracing::warn!(
                 origin = %self.origin.id(),
@@ -400,7 +438,12 @@ impl Ingest {
                 "the origin does not answer; what is indexed stays listed"
             );
         }
-        *health = Health { state, latency, message, checked_unix: unix_now() };
+        *health = Health {
+            state,
+            latency,
+            message,
+            checked_unix: unix_now(),
+        };
     }
 
     fn warn(&self, what: &str, error: &OriginError) {
@@ -432,7 +475,9 @@ pub(crate) fn unix_now() -> i64 {
 /// Nanoseconds since 1970; a clock before that counts as 1970.
 pub(crate) fn unix_nanos_now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
 }
 
 /// Sends a request and waits for its answer.
@@ -441,6 +486,9 @@ pub(crate) async fn ask<T>(
     request: impl FnOnce(oneshot::Sender<T>) -> Request,
 ) -> Result<T, Error> {
     let (reply, answer) = oneshot::channel();
-    requests.send(request(reply)).await.map_err(|_| Error::Closing)?;
+    requests
+        .send(request(reply))
+        .await
+        .map_err(|_| Error::Closing)?;
     answer.await.map_err(|_| Error::Closing)
 }

@@ -78,7 +78,11 @@ impl Shared {
         if change.entries.is_empty() && change.directories.is_empty() {
             return;
         }
-        let sender = self.tree.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sender = self
+            .tree
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(sender) = sender {
             // A closed channel means that nothing is mounted: nobody has cached anything.
             let _ = sender.send(change).await;
@@ -145,9 +149,21 @@ impl Library {
                 stop.clone(),
             );
             tasks.push(task);
-            sources.insert(origin.id().clone(), Source { origin, monitor, requests });
+            sources.insert(
+                origin.id().clone(),
+                Source {
+                    origin,
+                    monitor,
+                    requests,
+                },
+            );
         }
-        Ok(Self { shared, origins: sources, stop, tasks: Mutex::new(tasks) })
+        Ok(Self {
+            shared,
+            origins: sources,
+            stop,
+            tasks: Mutex::new(tasks),
+        })
     }
 
     /// The entry called `name` in `parent`. One indexed query.
@@ -171,7 +187,8 @@ impl Library {
     /// # Errors
     /// [`Error::NoEntry`] if it is gone.
     pub fn parent(&self, ino: Ino) -> Result<Ino, Error> {
-        self.query(|reader| reader.parent(ino))?.ok_or(Error::NoEntry { ino })
+        self.query(|reader| reader.parent(ino))?
+            .ok_or(Error::NoEntry { ino })
     }
 
     /// Up to `limit` entries of a directory in the order of their numbers, those after `after`.
@@ -184,7 +201,10 @@ impl Library {
             match self.node(dir)? {
                 None => return Err(Error::NoEntry { ino: dir }),
                 Some(node) if node.kind == NodeKind::File => {
-                    return Err(Error::WrongKind { ino: dir, is: "a file" });
+                    return Err(Error::WrongKind {
+                        ino: dir,
+                        is: "a file",
+                    });
                 }
                 Some(_) => {}
             }
@@ -201,13 +221,23 @@ impl Library {
     pub async fn open(&self, ino: Ino) -> Result<OpenFile, Error> {
         let Some(found) = self.query(|reader| reader.find(ino))? else {
             return Err(match self.node(ino)? {
-                Some(_) => Error::WrongKind { ino, is: "a directory" },
+                Some(_) => Error::WrongKind {
+                    ino,
+                    is: "a directory",
+                },
                 None => Error::NoEntry { ino },
             });
         };
-        let Found { node, origin: id, path, version } = found;
-        let source =
-            self.origins.get(&id).ok_or_else(|| Error::NoOrigin { origin: id.clone() })?;
+        let Found {
+            node,
+            origin: id,
+            path,
+            version,
+        } = found;
+        let source = self
+            .origins
+            .get(&id)
+            .ok_or_else(|| Error::NoOrigin { origin: id.clone() })?;
         let opened = tokio::time::timeout(READ_DEADLINE, source.origin.open(&path)).await;
         match opened {
             Ok(Ok(file)) if *file.version() == version => Ok(OpenFile::new(node, id, file)),
@@ -222,7 +252,10 @@ impl Library {
                     None => Err(Error::Stale { ino }),
                 }
             }
-            Ok(Err(error)) => Err(Error::Origin { origin: id, source: error }),
+            Ok(Err(error)) => Err(Error::Origin {
+                origin: id,
+                source: error,
+            }),
             Err(_) => Err(Error::Timeout { origin: id }),
         }
     }
@@ -235,8 +268,15 @@ impl Library {
         let found = self.query(|reader| reader.find(ino))?;
         Ok(found.map(|Found { origin, path, .. }| {
             let name = String::from_utf8_lossy(path.name()).to_lowercase();
-            let format = name.rsplit_once('.').map_or("", |(_, extension)| extension).to_owned();
-            Provenance { origin, real_path: path.as_bytes().to_vec(), format }
+            let format = name
+                .rsplit_once('.')
+                .map_or("", |(_, extension)| extension)
+                .to_owned();
+            Provenance {
+                origin,
+                real_path: path.as_bytes().to_vec(),
+                format,
+            }
         }))
     }
 
@@ -244,13 +284,21 @@ impl Library {
     pub fn totals(&self) -> Totals {
         let [files, directories, bytes] =
             std::array::from_fn(|at| self.shared.totals[at].load(Ordering::Relaxed));
-        Totals { files, directories, bytes }
+        Totals {
+            files,
+            directories,
+            bytes,
+        }
     }
 
     /// The changes of the tree from now on. One subscriber at a time: a second ends the first.
     pub fn subscribe_tree(&self) -> TreeChanges {
         let (sender, receiver) = mpsc::channel(TREE_CHANGES_MAX);
-        *self.shared.tree.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *self
+            .shared
+            .tree
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
         TreeChanges(receiver)
     }
 
@@ -328,11 +376,17 @@ impl Library {
                 tracing::error!(%panic, "a task of the library ended in a panic");
             }
         }
-        *self.shared.tree.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .shared
+            .tree
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn source(&self, id: &OriginId) -> Result<&Source, Error> {
-        self.origins.get(id).ok_or_else(|| Error::NoOrigin { origin: id.clone() })
+        self.origins
+            .get(id)
+            .ok_or_else(|| Error::NoOrigin { origin: id.clone() })
     }
 
     fn query<T>(
@@ -349,7 +403,8 @@ impl Library {
     async fn refresh(&self, source: &Source, path: OriginPath) {
         let request = |reply| Request::Refresh(path, reply);
         // Late or not at all: the caller looks at the index either way.
-        let _ = tokio::time::timeout(REFRESH_WAIT_MAX, ingest::ask(&source.requests, request)).await;
+        let _ =
+            tokio::time::timeout(REFRESH_WAIT_MAX, ingest::ask(&source.requests, request)).await;
     }
 }
 

@@ -52,8 +52,13 @@ impl OpenFile {
     pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes, Error> {
         match tokio::time::timeout(READ_DEADLINE, self.file.read_at(offset, len)).await {
             Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(source)) => Err(Error::Origin { origin: self.origin.clone(), source }),
-            Err(_) => Err(Error::Timeout { origin: self.origin.clone() }),
+            Ok(Err(source)) => Err(Error::Origin {
+                origin: self.origin.clone(),
+                source,
+            }),
+            Err(_) => Err(Error::Timeout {
+                origin: self.origin.clone(),
+            }),
         }
     }
 
@@ -65,6 +70,8 @@ impl OpenFile {
 
 impl std::fmt::Debug for OpenFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenFile").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("OpenFile")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }

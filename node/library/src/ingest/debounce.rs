@@ -20,7 +20,7 @@ const PATHS_MAX: usize = 10_000;
 pub(crate) struct Places {
     /// Entries that appeared, changed or went away.
     pub(crate) entries: BTreeSet<OriginPath>,
-    /// Directories of which everything is to be listed.
+    /// Those of the entries that are directories of which everything is to be listed.
     pub(crate) directories: BTreeSet<OriginPath>,
     /// Everything is to be listed.
     pub(crate) everything: bool,
@@ -47,7 +47,10 @@ impl Debounce {
             Change::Lost(_) => self.places.everything = true,
         }
         if self.places.entries.len() > PATHS_MAX {
-            self.places = Places { everything: true, ..Places::default() };
+            self.places = Places {
+                everything: true,
+                ..Places::default()
+            };
         }
         self.first.get_or_insert(now);
         self.last = Some(now);

@@ -34,17 +34,33 @@ pub(crate) async fn extract(
     let runtime = Handle::current();
     let work = move || {
         let version = file.version().clone();
-        let mut source = Ranged { file, runtime, failure: None };
+        let mut source = Ranged {
+            file,
+            runtime,
+            failure: None,
+        };
         let extraction = musicfs_media::extract(&mut source, &extension);
         if let Some(failure) = source.failure {
             return Err(failure);
         }
-        let bytes_read = extraction.as_ref().map_or(0, |extraction| extraction.bytes_read);
-        Ok(Extracted { version, info: extraction.map(|extraction| extraction.info), bytes_read })
+        let bytes_read = extraction
+            .as_ref()
+            .map_or(0, |extraction| extraction.bytes_read);
+        Ok(Extracted {
+            version,
+            info: extraction.map(|extraction| extraction.info),
+            bytes_read,
+        })
     };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
-        Err(OriginError::Io { action: "read tags of", path, source: io::Error::other(panic) })
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| {
+            Err(OriginError::Io {
+                action: "read tags of",
+                path,
+                source: io::Error::other(panic),
+            })
+        })
 }
 
 /// An origin's file as the tag readers see it.

@@ -108,7 +108,12 @@ impl Pass {
         let root = OriginPath::default();
         loop {
             // Nothing can have moved if nothing was known.
-            self.holds = self.shared.index.reader.next_dir(self.row, &root, None)?.is_some();
+            self.holds = self
+                .shared
+                .index
+                .reader
+                .next_dir(self.row, &root, None)?
+                .is_some();
             self.list(&root, Depth::All).await?;
             self.sweep(&root)?;
             self.settle().await?;
@@ -118,7 +123,11 @@ impl Pass {
             self.listed.clear();
         }
         if self.incomplete.is_empty() {
-            self.shared.index.writer.mark_synced(self.row, unix_now()).await?;
+            self.shared
+                .index
+                .writer
+                .mark_synced(self.row, unix_now())
+                .await?;
         }
         Ok(self.summary)
     }
@@ -130,10 +139,15 @@ impl Pass {
         for parent in &parents {
             directories.extend(self.list(parent, Depth::One).await?);
         }
-        for directory in &places.directories {
-            if directories.contains(directory) {
-                self.list(directory, Depth::All).await?;
-                self.sweep(directory)?;
+        for entry in places.entries.intersection(&directories) {
+            // A directory that is new, or said to be, is listed with all below it; one below
+            // another that was listed so already is not listed twice.
+            let reader = &self.shared.index.reader;
+            let is_new = places.directories.contains(entry)
+                || reader.next_dir(self.row, entry, None)?.is_none();
+            if is_new && !self.listed.contains_key(&hash(entry)) {
+                self.list(entry, Depth::All).await?;
+                self.sweep(entry)?;
             }
         }
         for entry in &places.entries {
@@ -174,7 +188,10 @@ impl Pass {
                 Err(error) => return Err(error.into()),
             };
             if depth == Depth::One {
-                let joined = listing.dirs.iter().filter_map(|name| listing.path.join(name).ok());
+                let joined = listing
+                    .dirs
+                    .iter()
+                    .filter_map(|name| listing.path.join(name).ok());
                 directories.extend(joined);
             }
             self.listing(&listing).await?;
@@ -223,15 +240,24 @@ impl Pass {
     fn sweep(&mut self, under: &OriginPath) -> Result<(), PassError> {
         let mut after = None;
         loop {
-            let next = self.shared.index.reader.next_dir(self.row, under, after.as_ref())?;
+            let next = self
+                .shared
+                .index
+                .reader
+                .next_dir(self.row, under, after.as_ref())?;
             let Some(dir) = next else { return Ok(()) };
-            let unknowable = self.incomplete.iter().any(|incomplete| dir.is_within(incomplete));
+            let unknowable = self
+                .incomplete
+                .iter()
+                .any(|incomplete| dir.is_within(incomplete));
             if !self.listed.contains_key(&hash(&dir)) && !unknowable {
                 let device = self.device_above(&dir);
                 let known = self.shared.index.reader.files_in(self.row, &dir)?;
                 let missing = known.into_iter();
                 self.remember(
-                    missing.map(|file| reconcile::missing(file, &dir, device)).collect(),
+                    missing
+                        .map(|file| reconcile::missing(file, &dir, device))
+                        .collect(),
                 );
             }
             after = Some(dir);
@@ -255,10 +281,13 @@ impl Pass {
     /// Judges what is missing, reads what is new, and waits until all is committed.
     async fn settle(&mut self) -> Result<(), PassError> {
         self.progress.phase = Phase::Indexing;
-        let (missing, held) = (std::mem::take(&mut self.missing), std::mem::take(&mut self.held));
+        let (missing, held) = (
+            std::mem::take(&mut self.missing),
+            std::mem::take(&mut self.held),
+        );
         let origin = self.origin.clone();
         let key = |fresh: &Fresh| version_key(&*origin, fresh);
-        let verdict = reconcile::judge(missing, held, &self.devices_alive, key);
+        let verdict = reconcile::judge(missing, &held, &self.devices_alive, key);
         self.summary.away = verdict.away;
         for change in verdict.changes {
             self.push(change).await?;
@@ -277,7 +306,9 @@ impl Pass {
 
     /// Reads the tags of a new file, soon; a companion has none.
     async fn read(&mut self, fresh: Fresh) -> Result<(), PassError> {
-        let Ok(path) = fresh.dir.join(&fresh.listed.name) else { return Ok(()) };
+        let Ok(path) = fresh.dir.join(&fresh.listed.name) else {
+            return Ok(());
+        };
         if fresh.kind == FileKind::Companion {
             return self.push(self.record(fresh, None)).await;
         }
@@ -286,7 +317,8 @@ impl Pass {
         }
         let origin = self.origin.clone();
         let extension = extension_of(&fresh.listed.name);
-        self.jobs.spawn(async move { (fresh, extract(origin, path, extension).await) });
+        self.jobs
+            .spawn(async move { (fresh, extract(origin, path, extension).await) });
         Ok(())
     }
 
@@ -299,7 +331,9 @@ impl Pass {
             }
             None => return Ok(()),
         };
-        let Ok(path) = fresh.dir.join(&fresh.listed.name) else { return Ok(()) };
+        let Ok(path) = fresh.dir.join(&fresh.listed.name) else {
+            return Ok(());
+        };
         match outcome {
             Ok(extracted) if extracted.version == fresh.listed.version => {
                 self.summary.bytes_read += extracted.bytes_read;

@@ -47,13 +47,19 @@ pub(crate) fn compare(
     classify: impl Fn(&[u8]) -> Option<FileKind>,
 ) -> Difference {
     let mut difference = Difference::default();
-    let mut known: BTreeMap<Vec<u8>, KnownFile> =
-        known.into_iter().map(|file| (file.name.clone(), file)).collect();
+    let mut known: BTreeMap<Vec<u8>, KnownFile> = known
+        .into_iter()
+        .map(|file| (file.name.clone(), file))
+        .collect();
     for listed in &listing.files {
-        let Some(kind) = classify(&listed.name) else { continue };
+        let Some(kind) = classify(&listed.name) else {
+            continue;
+        };
         match known.remove(&listed.name) {
             Some(old) if old.version == listed.version && old.kind == kind => {
-                difference.devices_alive.extend(old.identity.map(|identity| identity.device));
+                difference
+                    .devices_alive
+                    .extend(old.identity.map(|identity| identity.device));
                 if old.mode != listed.mode || old.identity != listed.identity {
                     difference.touched.push(FileChange::Touch {
                         id: old.id,
@@ -63,7 +69,9 @@ pub(crate) fn compare(
                 }
             }
             old => {
-                let device = old.and_then(|old| old.identity).map(|identity| identity.device);
+                let device = old
+                    .and_then(|old| old.identity)
+                    .map(|identity| identity.device);
                 difference.devices_alive.extend(device);
                 difference.fresh.push(Fresh {
                     dir: listing.path.clone(),
@@ -115,7 +123,7 @@ pub(crate) struct Verdict {
 /// file with it is missing and just one is new.
 pub(crate) fn judge(
     missing: Vec<Missing>,
-    fresh: Vec<Fresh>,
+    fresh: &[Fresh],
     devices_alive: &BTreeSet<u64>,
     version_key: impl Fn(&Fresh) -> musicfs_core::version::VersionKey,
 ) -> Verdict {
@@ -138,26 +146,28 @@ pub(crate) fn judge(
         by_version.entry(&file.version).or_default().push(at);
     }
     let mut fresh_of_version: BTreeMap<&ContentVersion, u32> = BTreeMap::new();
-    for file in &fresh {
+    for file in fresh {
         *fresh_of_version.entry(&file.listed.version).or_default() += 1;
     }
     let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut taken: BTreeSet<usize> = BTreeSet::new();
     for (new, file) in fresh.iter().enumerate() {
         let version = &file.listed.version;
-        let same_inode =
-            file.listed.identity.and_then(|identity| by_identity.get(&(identity, version)));
+        let same_inode = file
+            .listed
+            .identity
+            .and_then(|identity| by_identity.get(&(identity, version)));
         let only_one = match by_version.get(version).map(Vec::as_slice) {
             Some([old]) if fresh_of_version.get(version) == Some(&1) => Some(old),
             _ => None,
         };
         if let Some(&old) = same_inode.or(only_one)
             && missing[old].kind == file.kind
-            && !moved.values().any(|&taken| taken == old)
+            && taken.insert(old)
         {
             moved.insert(new, old);
         }
     }
-    let taken: BTreeSet<usize> = moved.values().copied().collect();
     for (new, file) in fresh.iter().enumerate() {
         match moved.get(&new) {
             Some(&old) => verdict.changes.push(FileChange::Move {
@@ -171,7 +181,10 @@ pub(crate) fn judge(
     }
     for (at, file) in missing.into_iter().enumerate() {
         if !taken.contains(&at) {
-            verdict.changes.push(FileChange::Remove { id: file.id, dir: file.dir });
+            verdict.changes.push(FileChange::Remove {
+                id: file.id,
+                dir: file.dir,
+            });
         }
     }
     verdict
@@ -184,7 +197,10 @@ mod tests {
     use super::*;
 
     fn version(size: u64, mtime: i64) -> ContentVersion {
-        ContentVersion { size, validator: Validator::Mtime(mtime) }
+        ContentVersion {
+            size,
+            validator: Validator::Mtime(mtime),
+        }
     }
 
     fn identity(device: u64, inode: u64) -> Option<FileIdentity> {
@@ -192,7 +208,13 @@ mod tests {
     }
 
     fn listed(name: &str, version: ContentVersion, identity: Option<FileIdentity>) -> ListedFile {
-        ListedFile { name: name.into(), version, mtime_ns: 0, mode: 0o444, identity }
+        ListedFile {
+            name: name.into(),
+            version,
+            mtime_ns: 0,
+            mode: 0o444,
+            identity,
+        }
     }
 
     fn known(id: i64, name: &str, version: ContentVersion) -> KnownFile {
@@ -207,7 +229,11 @@ mod tests {
     }
 
     fn lost(id: i64, version: ContentVersion, device: u64) -> Missing {
-        missing(known(id, "x", version), &OriginPath::default(), Some(device))
+        missing(
+            known(id, "x", version),
+            &OriginPath::default(),
+            Some(device),
+        )
     }
 
     fn fresh(name: &str, version: ContentVersion, identity: Option<FileIdentity>) -> Fresh {
@@ -218,7 +244,7 @@ mod tests {
         }
     }
 
-    fn run(missing: Vec<Missing>, fresh: Vec<Fresh>, alive: &[u64]) -> (Vec<String>, usize, u64) {
+    fn run(missing: Vec<Missing>, fresh: &[Fresh], alive: &[u64]) -> (Vec<String>, usize, u64) {
         let alive = alive.iter().copied().collect();
         let verdict = judge(missing, fresh, &alive, |_| VersionKey([0; 16]));
         let describe = |change: &FileChange| match change {
@@ -228,7 +254,11 @@ mod tests {
             FileChange::Remove { id, .. } => format!("{} gone", id.0),
             other => panic!("{other:?}"),
         };
-        (verdict.changes.iter().map(describe).collect(), verdict.fresh.len(), verdict.away)
+        (
+            verdict.changes.iter().map(describe).collect(),
+            verdict.fresh.len(),
+            verdict.away,
+        )
     }
 
     #[test]
@@ -256,11 +286,25 @@ mod tests {
         ];
         let classify = |name: &[u8]| (!name.ends_with(b".exe")).then_some(FileKind::Track);
         let difference = compare(&listing, rows.clone(), classify);
-        let names: Vec<_> = difference.fresh.iter().map(|file| file.listed.name.clone()).collect();
+        let names: Vec<_> = difference
+            .fresh
+            .iter()
+            .map(|file| file.listed.name.clone())
+            .collect();
         assert_eq!(names, [b"changed".to_vec(), b"new".to_vec()]);
         assert_eq!(difference.touched.len(), 1);
-        assert_eq!(difference.missing.iter().map(|file| file.id.0).collect::<Vec<_>>(), [4]);
-        let incomplete = DirListing { complete: false, ..listing };
+        assert_eq!(
+            difference
+                .missing
+                .iter()
+                .map(|file| file.id.0)
+                .collect::<Vec<_>>(),
+            [4]
+        );
+        let incomplete = DirListing {
+            complete: false,
+            ..listing
+        };
         assert!(compare(&incomplete, rows, classify).missing.is_empty());
     }
 
@@ -268,12 +312,15 @@ mod tests {
     fn a_move_keeps_its_row() {
         let moved = run(
             vec![lost(1, version(5, 5), 1), lost(2, version(5, 5), 1)],
-            vec![fresh("b", version(5, 5), identity(1, 2))],
+            &[fresh("b", version(5, 5), identity(1, 2))],
             &[],
         );
         assert_eq!(moved, (vec!["2 to b".into(), "1 gone".into()], 0, 0));
-        let across_devices =
-            run(vec![lost(1, version(5, 5), 1)], vec![fresh("b", version(5, 5), identity(2, 7))], &[1]);
+        let across_devices = run(
+            vec![lost(1, version(5, 5), 1)],
+            &[fresh("b", version(5, 5), identity(2, 7))],
+            &[1],
+        );
         assert_eq!(across_devices, (vec!["1 to b".into()], 0, 0));
     }
 
@@ -281,7 +328,7 @@ mod tests {
     fn equal_versions_alone_do_not_make_a_move_when_there_are_several() {
         let unclear = run(
             vec![lost(1, version(5, 5), 1), lost(2, version(5, 5), 1)],
-            vec![fresh("b", version(5, 5), None)],
+            &[fresh("b", version(5, 5), None)],
             &[],
         );
         assert_eq!(unclear, (vec!["1 gone".into(), "2 gone".into()], 1, 0));
@@ -289,10 +336,19 @@ mod tests {
 
     #[test]
     fn an_unmounted_file_system_removes_nothing() {
-        assert_eq!(run(vec![lost(1, version(5, 5), 9)], vec![], &[]), (vec![], 0, 1));
+        assert_eq!(
+            run(vec![lost(1, version(5, 5), 9)], &[], &[]),
+            (vec![], 0, 1)
+        );
         // Its device number only changed: another of its files is still there.
-        assert_eq!(run(vec![lost(1, version(5, 5), 9)], vec![], &[1]), (vec!["1 gone".into()], 0, 0));
+        assert_eq!(
+            run(vec![lost(1, version(5, 5), 9)], &[], &[1]),
+            (vec!["1 gone".into()], 0, 0)
+        );
         // The directory left is on the same device.
-        assert_eq!(run(vec![lost(1, version(5, 5), 1)], vec![], &[]), (vec!["1 gone".into()], 0, 0));
+        assert_eq!(
+            run(vec![lost(1, version(5, 5), 1)], &[], &[]),
+            (vec!["1 gone".into()], 0, 0)
+        );
     }
 }

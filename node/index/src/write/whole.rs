@@ -1,0 +1,120 @@
+//! Changes that concern a whole tree or a whole origin.
+
+use musicfs_core::id::FileId;
+use rusqlite::Connection;
+
+use super::Write;
+use crate::change::{Commit, Layout};
+use crate::error::{Attempt, Error};
+use crate::tree::{Content, Tree};
+
+/// Places every file that is shown anew; rows keep their entries' numbers.
+pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<Commit, Error> {
+    let tree = Tree::new(db, layout.profile, now_ns);
+    let mut write = Write::new(db, layout, tree, now_ns);
+    write.place_all("NOT o.hidden", 0)?;
+    db.execute(
+        "INSERT OR REPLACE INTO meta VALUES ('layout', ?1)",
+        [layout.fingerprint()],
+    )
+    .attempt("write to")?;
+    write.finish()
+}
+
+/// Takes an origin's files out of the tree, or puts them back.
+pub(crate) fn set_hidden(
+    db: &Connection,
+    layout: &Layout,
+    origin: i64,
+    hidden: bool,
+    now_ns: i64,
+) -> Result<Commit, Error> {
+    db.execute(
+        "UPDATE origins SET hidden = ?2 WHERE id = ?1",
+        (origin, hidden),
+    )
+    .attempt("write to")?;
+    let tree = Tree::new(db, layout.profile, now_ns);
+    let mut write = Write::new(db, layout, tree, now_ns);
+    if hidden {
+        write.each_file(origin, |write, id| write.tree.hide(id))?;
+    } else {
+        write.place_all("o.id = ?2", origin)?;
+    }
+    write.finish()
+}
+
+/// Removes an origin with all its files.
+pub(crate) fn forget(
+    db: &Connection,
+    layout: &Layout,
+    origin: i64,
+    now_ns: i64,
+) -> Result<Commit, Error> {
+    let tree = Tree::new(db, layout.profile, now_ns);
+    let mut write = Write::new(db, layout, tree, now_ns);
+    write.each_file(origin, |write, id| write.tree.remove(id))?;
+    db.execute("DELETE FROM files WHERE origin_id = ?1", [origin])
+        .attempt("write to")?;
+    let commit = write.finish()?;
+    db.execute("DELETE FROM origins WHERE id = ?1", [origin])
+        .attempt("write to")?;
+    Ok(commit)
+}
+
+impl Write<'_> {
+    /// Places all tracks of the origins that `condition` chooses (`o` the origin, `?2` = `origin`).
+    pub(super) fn place_all(&mut self, condition: &str, origin: i64) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT f.id FROM files f JOIN origins o ON o.id = f.origin_id
+             WHERE f.kind = 0 AND f.id > ?1 AND ?2 = ?2 AND {condition} ORDER BY f.id LIMIT 1000"
+        );
+        let mut after = i64::MIN;
+        loop {
+            let page: Vec<i64> = self
+                .db
+                .prepare_cached(&sql)
+                .and_then(|mut query| {
+                    query
+                        .query_map((after, origin), |row| row.get(0))?
+                        .collect()
+                })
+                .attempt("read")?;
+            let Some(&last) = page.last() else {
+                return Ok(());
+            };
+            after = last;
+            for id in page {
+                self.place(FileId(id), Content::Same)?;
+            }
+        }
+    }
+
+    pub(super) fn each_file(
+        &mut self,
+        origin: i64,
+        mut action: impl FnMut(&mut Self, FileId) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut after = i64::MIN;
+        loop {
+            let page: Vec<i64> = self
+                .db
+                .prepare_cached(
+                    "SELECT id FROM files WHERE origin_id = ?1 AND id > ?2 ORDER BY id LIMIT 1000",
+                )
+                .and_then(|mut query| {
+                    query
+                        .query_map((origin, after), |row| row.get(0))?
+                        .collect()
+                })
+                .attempt("read")?;
+            let Some(&last) = page.last() else {
+                return Ok(());
+            };
+            after = last;
+            for id in page {
+                action(self, FileId(id))?;
+            }
+        }
+    }
+}
