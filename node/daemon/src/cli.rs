@@ -100,7 +100,11 @@ pub(crate) struct MountArgs {
     /// Go on in the background once the mount is there; the log goes to <state>/musicfs.log
     #[arg(long, env = "MUSICFS_DAEMON", value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    #[arg(
+        default_value = "false",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     pub(crate) daemon: bool,
     /// This process is the one in the background; set by `--daemon` alone.
     #[arg(long, hide = true, env = "MUSICFS_DAEMON_CHILD", hide_env = true)]
@@ -123,7 +127,7 @@ pub(crate) struct SettingsArgs {
     /// Where each track appears, made of its tags
     #[arg(long, env = "MUSICFS_TEMPLATE", value_parser = template)]
     pub(crate) template: Option<String>,
-    /// Put the whole tree into this one directory
+    /// Put the whole tree into this directory
     #[arg(long, env = "MUSICFS_ROOT", value_name = "DIR", value_parser = root)]
     pub(crate) root: Option<String>,
     /// What names may hold
@@ -397,7 +401,7 @@ mod tests {
             ["--origin", "s3://bucket"],
             ["--template", "$titel"],
             ["--name", "a/b"],
-            ["--root", "a/b"],
+            ["--root", "../b"],
         ] {
             let error = parse(["musicfs", "mount", "/mnt"].iter().chain(&bad)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use musicfs_core::id::OriginId;
-use musicfs_core::names::NameProfile;
+use musicfs_core::names::{NAME_LEN_MAX, NameProfile};
 use musicfs_core::template::{Template, TemplateError};
 
 use crate::paths::{Environment, InstancePaths, PathsError};
@@ -24,6 +24,9 @@ pub(crate) use starter::STARTER;
 
 /// How long reads may go on after the end was asked for, unless configured (milliseconds).
 const DRAIN_TIMEOUT_MS_DEFAULT: u32 = 5000;
+
+/// The longest `root` in bytes: enough for any taste, far below the system's limit for paths.
+const ROOT_LEN_MAX: usize = 1024;
 
 /// What is logged unless configured.
 const LOG_DEFAULT: &str = "info";
@@ -37,7 +40,8 @@ pub(crate) struct Config {
     pub(crate) mount_point: PathBuf,
     /// Where tracks appear.
     pub(crate) template: Template,
-    /// The one directory that holds the tree, if it is not the mount point itself.
+    /// The directory that holds the tree, if it is not the mount point itself: plain names with `/`
+    /// between them.
     pub(crate) root: Option<String>,
     /// What names may hold.
     pub(crate) names: NameProfile,
@@ -242,7 +246,11 @@ impl Config {
             gid: Some(self.gid),
             umask: Some(format!("{:03o}", self.umask)),
             allow_other: Some(self.allow_other),
-            passthrough: Some(if off { Passthrough::Off } else { Passthrough::Auto }),
+            passthrough: Some(if off {
+                Passthrough::Off
+            } else {
+                Passthrough::Auto
+            }),
             integrity: Some(self.integrity),
             drain_timeout_ms: u32::try_from(self.drain_timeout.as_millis()).ok(),
             log: Some(self.log.clone()),
@@ -319,17 +327,18 @@ pub(crate) fn parse_umask(text: &str) -> Result<u32, ConfigError> {
         })
 }
 
-/// Checks the name of the sub-directory that is to hold the tree.
+/// Checks the sub-directory that is to hold the tree.
 ///
 /// # Errors
-/// [`ConfigError::Value`] unless it is one plain file name.
+/// [`ConfigError::Value`] unless it is one or more plain names with `/` between them.
 pub(crate) fn parse_root(text: &str) -> Result<String, ConfigError> {
-    let plain = !text.is_empty() && !text.starts_with('.') && text.len() <= 255;
-    if !plain || text.contains(['/', '\0']) {
+    let legal = |name: &str| (1..=NAME_LEN_MAX).contains(&name.len()) && !name.starts_with('.');
+    let plain = text.split('/').all(legal) && text.len() <= ROOT_LEN_MAX;
+    if !plain || text.contains(char::is_control) {
         return Err(ConfigError::Value {
             key: "root",
             value: text.to_owned(),
-            expected: "write one directory name, not starting with a dot",
+            expected: "write a directory such as \"Music\", without a leading slash or dot",
         });
     }
     Ok(text.to_owned())
@@ -463,7 +472,9 @@ mod tests {
     #[test]
     fn wrong_values_are_refused() {
         for bad in [
-            "root = \"a/b\"",
+            "root = \"/a\"",
+            "root = \"a//b\"",
+            "root = \"a/.b\"",
             "root = \"..\"",
             "root = \"\"",
             "names = \"dos\"",

@@ -230,7 +230,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (notify, log) = parts(dir.path());
         let client = UnixDatagram::unbound().unwrap();
-        client.send_to(b"STATUS=x\nREADY=1\n", &notify.path).unwrap();
+        client
+            .send_to(b"STATUS=x\nREADY=1\n", &notify.path)
+            .unwrap();
         let child = child("true", &log);
         let id = child.id();
         assert_eq!(wait(child, &notify.socket, &log).unwrap(), id);

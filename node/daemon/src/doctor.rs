@@ -24,7 +24,9 @@ pub(crate) fn run(context: &Context, settings: &SettingsArgs) -> Result<(), Erro
     let errors = findings.iter().filter(|f| f.level == Level::Error).count();
     let all: Vec<_> = findings.iter().map(to_json).collect();
     let value = json!({ "ok": errors == 0, "findings": all });
-    context.format.print(&value, || findings.iter().map(to_text).collect())?;
+    context
+        .format
+        .print(&value, || findings.iter().map(to_text).collect())?;
     match errors {
         0 => Ok(()),
         errors => Err(Error::Findings { errors }),

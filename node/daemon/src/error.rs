@@ -244,7 +244,10 @@ mod tests {
         check(Error::Background { message, code }, 2);
         let parse = |args: &[&str]| crate::cli::parse(args).unwrap_err();
         check(Error::CommandLine(parse(&["musicfs", "mont"])), 2);
-        check(Error::CommandLine(parse(&["musicfs", "mount", "--umask", "9"])), 2);
+        check(
+            Error::CommandLine(parse(&["musicfs", "mount", "--umask", "9"])),
+            2,
+        );
         check(Error::CommandLine(parse(&["musicfs", "--help"])), 0);
         check(Error::CommandLine(parse(&["musicfs"])), 2);
     }
@@ -266,6 +269,9 @@ mod tests {
         .line();
         assert_eq!(line, "musicfs: cannot open /a\u{fffd}b: entity not found");
         let line = Error::Config(ConfigError::NoOrigin).line();
-        assert!(line.starts_with("musicfs: cannot mount: no origin is given. add "), "{line}");
+        assert!(
+            line.starts_with("musicfs: cannot mount: no origin is given. add "),
+            "{line}"
+        );
     }
 }

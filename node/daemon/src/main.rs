@@ -13,6 +13,7 @@ mod mount;
 mod mounts;
 mod output;
 mod paths;
+mod wire;
 
 use std::process::ExitCode;
 

@@ -56,13 +56,20 @@ pub(crate) struct Running {
 /// [`MountError`] if it never served, or ended badly.
 pub(crate) async fn run(config: Config) -> Result<(), MountError> {
     // Caught from here on: a signal that comes while it mounts ends it right after.
-    let signals = Signals::catch();
+    let mut signals = Signals::catch();
     let mut running = start(config).await?;
     tell(sd_notify::NotifyState::Ready);
-    let drain = tokio::select! {
-        order = running.orders.recv() => order.map_or(running.drain, |order| order.drain),
-        () = signals.wait() => running.drain,
-        () = running.mounted.wait() => Duration::ZERO,
+    let drain = loop {
+        tokio::select! {
+            order = running.orders.recv() => {
+                break order.map_or(running.drain, |order| order.drain);
+            }
+            signal = signals.next() => match signal {
+                Caught::End => break running.drain,
+                Caught::Hangup => running.library.rescan_all(),
+            },
+            () = running.mounted.wait() => break Duration::ZERO,
+        }
     };
     tell(sd_notify::NotifyState::Stopping);
     running.end(drain).await
@@ -83,9 +90,13 @@ impl Running {
     /// [`MountError`] if the index cannot be read.
     pub(crate) async fn wait_scanned(&self) -> Result<(), MountError> {
         for origin in self.library.origins()? {
-            let Ok(id) = OriginId::new(&origin.row.name) else { continue };
+            let Ok(id) = OriginId::new(&origin.row.name) else {
+                continue;
+            };
             // One that is not configured any more is not scanned.
-            let Ok(mut progress) = self.library.progress(&id) else { continue };
+            let Ok(mut progress) = self.library.progress(&id) else {
+                continue;
+            };
             let complete = |now: &Progress| now.phase == Phase::Complete;
             // An error means that the library has closed: there is nothing to wait for.
             let _ = progress.wait_for(complete).await;
@@ -114,15 +125,30 @@ impl Running {
     }
 }
 
-/// SIGTERM and SIGINT, caught. `None` if the system refuses to have them caught.
-struct Signals(Option<[Signal; 2]>);
+/// What a signal asks for.
+#[derive(Clone, Copy)]
+enum Caught {
+    /// SIGTERM or SIGINT: end.
+    End,
+    /// SIGHUP: look at all origins again.
+    Hangup,
+}
+
+/// SIGTERM, SIGINT and SIGHUP, caught. `None` if the system refuses to have them caught.
+struct Signals(Option<[Signal; 3]>);
 
 impl Signals {
     fn catch() -> Self {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+        let kinds = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+        ];
         match kinds.map(signal) {
-            [Ok(terminate), Ok(interrupt)] => Self(Some([terminate, interrupt])),
-            [Err(error), _] | [_, Err(error)] => {
+            [Ok(terminate), Ok(interrupt), Ok(hangup)] => {
+                Self(Some([terminate, interrupt, hangup]))
+            }
+            [Err(error), _, _] | [_, Err(error), _] | [_, _, Err(error)] => {
                 tracing::error!(
                     %error,
                     "signals cannot be caught; `musicfs umount` ends the daemon"
@@ -132,14 +158,15 @@ impl Signals {
         }
     }
 
-    /// Waits for either.
-    async fn wait(self) {
-        let Some([mut terminate, mut interrupt]) = self.0 else {
+    /// Waits for the next. Cancellation-safe.
+    async fn next(&mut self) -> Caught {
+        let Some([terminate, interrupt, hangup]) = &mut self.0 else {
             return std::future::pending().await;
         };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Caught::End,
+            _ = interrupt.recv() => Caught::End,
+            _ = hangup.recv() => Caught::Hangup,
         }
     }
 }

@@ -74,7 +74,11 @@ pub(crate) fn detach(path: &Path) -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.lines().next().unwrap_or("fusermount3 failed").to_owned())
+    Err(said
+        .lines()
+        .next()
+        .unwrap_or("fusermount3 failed")
+        .to_owned())
 }
 
 /// A path as mountinfo writes it: absolute, its parent without symbolic links.
@@ -118,7 +122,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
-        let digits = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = tail
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match escaped {
             Some(value) if byte == b'\\' => {
@@ -153,7 +159,10 @@ short line
         };
         assert_eq!(
             parse(text),
-            [mount("/mnt/My Music", Some("den")), mount("/mnt/plain", None)]
+            [
+                mount("/mnt/My Music", Some("den")),
+                mount("/mnt/plain", None)
+            ]
         );
     }
 

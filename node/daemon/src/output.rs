@@ -82,7 +82,9 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     }
     let line = |cells: [&str; N]| {
         let padded = cells.iter().zip(widths);
-        let padded: Vec<String> = padded.map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<String> = padded
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         format!("{}\n", plain(padded.join("  ").trim_end()))
     };
     let mut text = line(head);
@@ -164,7 +166,10 @@ mod tests {
     fn tables_are_aligned_and_keep_control_characters_out() {
         let got = table(
             ["ID", "PATH"],
-            &[["nas".into(), "/a\u{1b}[2J".into()], ["x".into(), "/b".into()]],
+            &[
+                ["nas".into(), "/a\u{1b}[2J".into()],
+                ["x".into(), "/b".into()],
+            ],
         );
         assert_eq!(got, "ID   PATH\nnas  /a\u{fffd}[2J\nx    /b\n");
         let got = fields(&[("a", "1".into()), ("long", "2".into())]);

@@ -275,7 +275,10 @@ mod tests {
     fn a_name_must_be_plain_and_a_socket_short() {
         for bad in ["", "../x", "a b", ".hidden"] {
             let got = InstancePaths::new(&user(), bad);
-            assert!(matches!(got, Err(PathsError::InvalidName { .. })), "{bad:?}");
+            assert!(
+                matches!(got, Err(PathsError::InvalidName { .. })),
+                "{bad:?}"
+            );
         }
         let deep = Path::new("/tmp").join("d".repeat(100));
         let got = InstancePaths::under(&deep, "demo");

@@ -79,7 +79,10 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
     };
     let stopping = CancellationToken::new();
     let (shutdown, orders) = mpsc::channel(SHUTDOWN_ORDERS_MAX);
-    let view = View { mount_point: mounted.mount_point().to_owned(), stats: mounted.stats() };
+    let view = View {
+        mount_point: mounted.mount_point().to_owned(),
+        stats: mounted.stats(),
+    };
     let context = ControlContext {
         library: library.clone(),
         mount: Arc::new(view),
@@ -92,13 +95,25 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
     let milliseconds = started.elapsed().as_millis();
     tracing::info!(instance = %config.name, milliseconds, "ready");
     let drain = config.drain_timeout;
-    Ok(Running { library, mounted, control, stopping, orders, drain })
+    Ok(Running {
+        library,
+        mounted,
+        control,
+        stopping,
+        orders,
+        drain,
+    })
 }
 
 fn layout(config: &Config) -> Layout {
     Layout {
         template: config.template.clone(),
-        root: config.root.iter().flat_map(|root| root.split('/')).map(str::to_owned).collect(),
+        root: config
+            .root
+            .iter()
+            .flat_map(|root| root.split('/'))
+            .map(str::to_owned)
+            .collect(),
         profile: config.names,
     }
 }
@@ -110,7 +125,7 @@ fn mount_options(config: &Config) -> MountOptions {
         instance: config.name.clone(),
         uid: config.uid,
         gid: config.gid,
-        umask: u16::try_from(config.umask & 0o777).unwrap_or(0o777),
+        umask: config.umask,
         allow_other: config.allow_other,
         passthrough: config.passthrough,
         threads: cores.clamp(2, FUSE_THREADS_MAX),

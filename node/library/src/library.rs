@@ -351,6 +351,16 @@ impl Library {
         ingest::ask(&self.source(id)?.requests, Request::Rescan).await
     }
 
+    /// Has every origin listed anew, and does not wait for it.
+    pub fn rescan_all(&self) {
+        for (id, source) in &self.origins {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            if source.requests.try_send(Request::Rescan(reply)).is_err() {
+                tracing::warn!(origin = %id, "too much is asked of the origin already; no rescan");
+            }
+        }
+    }
+
     /// Removes all that is known of an origin that is no longer configured.
     ///
     /// # Errors

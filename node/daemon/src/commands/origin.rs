@@ -37,7 +37,9 @@ async fn origins(client: &mut Client) -> Result<Vec<OriginInfo>, Error> {
 async fn list(mut client: Client, format: Format) -> Result<(), Error> {
     let origins = origins(&mut client).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    let now = now.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    });
     let value = json!({ "origins": origins.iter().map(to_json).collect::<Vec<_>>() });
     format.print(&value, || to_text(&origins, now))
 }
@@ -243,7 +245,11 @@ fn to_text(origins: &[OriginInfo], now_unix: i64) -> String {
     let head = ["ID", "TYPE", "HEALTH", "FILES", "SIZE", "SYNCED", "PLACE"];
     let mut text = table(head, &rows);
     for origin in origins {
-        if let Some(error) = origin.health.as_ref().and_then(|h| h.error_message.as_ref()) {
+        if let Some(error) = origin
+            .health
+            .as_ref()
+            .and_then(|h| h.error_message.as_ref())
+        {
             text += &format!("{}: {}\n", origin.id, plain(error));
         }
     }
@@ -275,7 +281,10 @@ mod tests {
         let text = to_text(&[origin()], 1061);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("ID   TYPE   HEALTH"), "{text}");
-        assert!(lines[1].contains("3.0 MiB  1 min 1 s ago  /mnt/nas"), "{text}");
+        assert!(
+            lines[1].contains("3.0 MiB  1 min 1 s ago  /mnt/nas"),
+            "{text}"
+        );
         assert_eq!(lines[2], "nas: it is away");
         assert_eq!(to_json(&origin())["health"]["status"], "unhealthy");
         let fresh = OriginInfo {

@@ -120,7 +120,7 @@ fn read(path: &Path) -> Result<Track, Error> {
     let extracted = musicfs_media::extract(&mut { opened }, &extension);
     let (info, unreadable) = match extracted {
         Ok(extraction) => (extraction.info, false),
-        Err(source @ ExtractError::Io(..)) => {
+        Err(source @ ExtractError::Io { .. }) => {
             return Err(Error::Tags {
                 path: path.to_owned(),
                 source,
@@ -162,7 +162,10 @@ impl RangedRead for OpenFile {
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buf.len() {
-            match self.file.read_at(&mut buf[filled..], offset + filled as u64) {
+            match self
+                .file
+                .read_at(&mut buf[filled..], offset + filled as u64)
+            {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

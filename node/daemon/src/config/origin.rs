@@ -141,7 +141,10 @@ fn resolve_one(
         }
         Some(_) => return Err(wrong("its type is unknown: use \"local\"")),
     };
-    let typed = entry.path.as_deref().ok_or_else(|| wrong("its path is missing"))?;
+    let typed = entry
+        .path
+        .as_deref()
+        .ok_or_else(|| wrong("its path is missing"))?;
     let path = from_home(parse_location(typed)?, environment);
     if !path.is_absolute() {
         return Err(wrong("its path must be absolute, or start with ~/"));
@@ -222,7 +225,12 @@ mod tests {
         for bad in ["", "file://host/m", "file:///%zz", "ftp://x/y"] {
             assert!(parse_location(bad).is_err(), "{bad:?}");
         }
-        for later in ["s3://bucket/x", "sftp://me@host/x", "NFS://h/x", "smb://h/x"] {
+        for later in [
+            "s3://bucket/x",
+            "sftp://me@host/x",
+            "NFS://h/x",
+            "smb://h/x",
+        ] {
             let got = parse_location(later).unwrap_err().to_string();
             assert!(got.contains("not in this version"), "{got}");
         }
@@ -230,8 +238,14 @@ mod tests {
 
     #[test]
     fn an_origin_without_id_is_named_after_its_directory_for_ever() {
-        assert_eq!(implicit_id(Path::new("/mnt/My Music!")).as_str(), "my-music-bef7f2b1");
-        assert_ne!(implicit_id(Path::new("/a/m")), implicit_id(Path::new("/b/m")));
+        assert_eq!(
+            implicit_id(Path::new("/mnt/My Music!")).as_str(),
+            "my-music-0f28b83a"
+        );
+        assert_ne!(
+            implicit_id(Path::new("/a/m")),
+            implicit_id(Path::new("/b/m"))
+        );
         for odd in ["/", "/日本", "/...", &format!("/{}", "x".repeat(200))] {
             assert!(implicit_id(Path::new(odd)).as_str().len() <= 49, "{odd:?}");
         }
@@ -248,11 +262,20 @@ mod tests {
         std::os::unix::fs::symlink(real, &link).unwrap();
         let link = link.to_str().unwrap();
         let got = resolved(&[entry(Some("a"), real), entry(Some("b"), link)]);
-        assert!(matches!(got, Err(ConfigError::DuplicateRoot { .. })), "{got:?}");
+        assert!(
+            matches!(got, Err(ConfigError::DuplicateRoot { .. })),
+            "{got:?}"
+        );
         let got = resolved(&[entry(None, "/n/a"), entry(None, "/n/a/")]);
-        assert!(matches!(got, Err(ConfigError::DuplicateRoot { .. })), "{got:?}");
+        assert!(
+            matches!(got, Err(ConfigError::DuplicateRoot { .. })),
+            "{got:?}"
+        );
         let got = resolved(&[entry(Some("a"), "/n/a"), entry(Some("a"), "/n/b")]);
-        assert!(matches!(got, Err(ConfigError::DuplicateId { .. })), "{got:?}");
+        assert!(
+            matches!(got, Err(ConfigError::DuplicateId { .. })),
+            "{got:?}"
+        );
     }
 
     #[test]

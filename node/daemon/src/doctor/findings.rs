@@ -156,7 +156,10 @@ fn passthrough(facts: &Facts) -> Finding {
     if !facts.config.wants_passthrough {
         return ok(check, "passthrough is turned off");
     }
-    if !facts.kernel.is_some_and(|kernel| kernel >= PASSTHROUGH_KERNEL) {
+    if facts
+        .kernel
+        .is_none_or(|kernel| kernel < PASSTHROUGH_KERNEL)
+    {
         return warning(
             check,
             format!("this kernel is older than {major}.{minor} and has no FUSE passthrough"),
@@ -379,7 +382,11 @@ mod tests {
         check(|f| f.fuse_device = Reach::Missing, "fuse", Level::Error);
         check(|f| f.fuse_device = Reach::Denied, "fuse", Level::Error);
         check(|f| f.fuse_device = broken, "fuse", Level::Error);
-        check(|f| f.config.error = Some("x".into()), "config", Level::Error);
+        check(
+            |f| f.config.error = Some("x".into()),
+            "config",
+            Level::Error,
+        );
         check(
             |f| f.config.origins[0].2 = Reach::Missing,
             "origin",
@@ -391,7 +398,11 @@ mod tests {
             "stale_mount",
             Level::Error,
         );
-        check(|f| f.socket.1 = SocketFacts::Foreign, "socket", Level::Error);
+        check(
+            |f| f.socket.1 = SocketFacts::Foreign,
+            "socket",
+            Level::Error,
+        );
     }
 
     #[test]
@@ -406,7 +417,11 @@ mod tests {
             "open_files",
             Level::Warning,
         );
-        check(|f| f.socket.1 = SocketFacts::Stale, "socket", Level::Warning);
+        check(
+            |f| f.socket.1 = SocketFacts::Stale,
+            "socket",
+            Level::Warning,
+        );
     }
 
     #[test]
