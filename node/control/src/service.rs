@@ -280,7 +280,10 @@ fn sync_progress(id: &OriginId, progress: &Progress) -> v1::SyncProgress {
         files_changed: progress.files_changed,
         files_total: 0,
         bytes_transferred: progress.bytes_read,
-        current_file: progress.current.clone(),
+        current_file: progress
+            .current
+            .clone()
+            .filter(|current| !current.is_empty()),
         complete: progress.phase == Phase::Complete,
         error: progress.error.clone(),
     }

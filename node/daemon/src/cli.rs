@@ -168,9 +168,12 @@ pub(crate) struct UmountArgs {
     /// The mount point; without it the instance that --name names
     #[arg(value_name = "MNT", value_hint = ValueHint::DirPath)]
     pub(crate) mount_point: Option<PathBuf>,
-    /// Do not wait for reads under way, and take the mount away even if it is in use
+    /// Do not wait for reads under way, and take the mount away even if its daemon does not answer
     #[arg(long)]
     pub(crate) force: bool,
+    /// How long open files may go on [default: what the daemon is configured for]
+    #[arg(long, env = "MUSICFS_DRAIN_TIMEOUT_MS", value_name = "MS")]
+    pub(crate) drain_timeout_ms: Option<u32>,
 }
 
 /// `musicfs origin`.

@@ -6,6 +6,7 @@
 mod file;
 mod origin;
 mod starter;
+mod value;
 
 use std::fs;
 use std::io;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use musicfs_core::id::OriginId;
-use musicfs_core::names::{NAME_LEN_MAX, NameProfile};
+use musicfs_core::names::NameProfile;
 use musicfs_core::template::{Template, TemplateError};
 
 use crate::paths::{Environment, InstancePaths, PathsError};
@@ -21,12 +22,10 @@ use crate::paths::{Environment, InstancePaths, PathsError};
 pub(crate) use file::{ConfigFile, Integrity, OriginEntry, Passthrough, Place};
 pub(crate) use origin::{OriginConfig, parse_location};
 pub(crate) use starter::STARTER;
+pub(crate) use value::{parse_log, parse_root, parse_template, parse_umask};
 
 /// How long reads may go on after the end was asked for, unless configured (milliseconds).
 const DRAIN_TIMEOUT_MS_DEFAULT: u32 = 5000;
-
-/// The longest `root` in bytes: enough for any taste, far below the system's limit for paths.
-const ROOT_LEN_MAX: usize = 1024;
 
 /// What is logged unless configured.
 const LOG_DEFAULT: &str = "info";
@@ -310,66 +309,6 @@ pub(crate) fn load(
     }
 }
 
-/// Reads a umask: octal digits, at most 0777.
-///
-/// # Errors
-/// [`ConfigError::Value`] for anything else.
-pub(crate) fn parse_umask(text: &str) -> Result<u32, ConfigError> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    let octal = !digits.is_empty() && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-    let value = u32::from_str_radix(digits, 8).ok();
-    value
-        .filter(|value| octal && *value <= 0o777)
-        .ok_or_else(|| ConfigError::Value {
-            key: "umask",
-            value: text.to_owned(),
-            expected: "write up to three octal digits, such as \"022\"",
-        })
-}
-
-/// Checks the sub-directory that is to hold the tree.
-///
-/// # Errors
-/// [`ConfigError::Value`] unless it is one or more plain names with `/` between them.
-pub(crate) fn parse_root(text: &str) -> Result<String, ConfigError> {
-    let legal = |name: &str| (1..=NAME_LEN_MAX).contains(&name.len()) && !name.starts_with('.');
-    let plain = text.split('/').all(legal) && text.len() <= ROOT_LEN_MAX;
-    if !plain || text.contains(char::is_control) {
-        return Err(ConfigError::Value {
-            key: "root",
-            value: text.to_owned(),
-            expected: "write a directory such as \"Music\", without a leading slash or dot",
-        });
-    }
-    Ok(text.to_owned())
-}
-
-/// Checks a logging filter.
-///
-/// # Errors
-/// [`ConfigError::Value`] if it is none.
-pub(crate) fn parse_log(text: &str) -> Result<String, ConfigError> {
-    match tracing_subscriber::EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(ConfigError::Value {
-            key: "log",
-            value: text.to_owned(),
-            expected: "write a level such as \"debug\", or a filter such as \"info,musicfs=trace\"",
-        }),
-    }
-}
-
-/// Checks a template.
-///
-/// # Errors
-/// [`ConfigError::Template`] with the column of what is wrong.
-pub(crate) fn parse_template(text: &str) -> Result<Template, ConfigError> {
-    Template::parse(text).map_err(|source| ConfigError::Template {
-        template: text.to_owned(),
-        source,
-    })
-}
-
 fn mount_point(typed: &ConfigFile, environment: &Environment) -> Result<PathBuf, ConfigError> {
     let Some(path) = typed.mount_point.clone() else {
         return Ok(PathBuf::new());
@@ -451,22 +390,6 @@ mod tests {
             Purpose::Mount,
         );
         assert_eq!(got.unwrap().mount_point, Path::new("/home/ann/m"));
-    }
-
-    #[test]
-    fn a_umask_is_octal_text() {
-        let check = |text: &str, expect: Option<u32>| {
-            assert_eq!(parse_umask(text).ok(), expect, "{text:?}");
-        };
-        check("022", Some(0o022));
-        check("0o77", Some(0o077));
-        check("0", Some(0));
-        check("777", Some(0o777));
-        for bad in ["", "8", "+7", "1000", "-1", "0x7", "rw"] {
-            check(bad, None);
-        }
-        let got = resolve("umask = \"9\"", Purpose::Check).unwrap_err();
-        assert!(got.to_string().contains("octal"), "{got}");
     }
 
     #[test]

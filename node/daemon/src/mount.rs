@@ -171,8 +171,10 @@ impl Signals {
     }
 }
 
+/// Tells the service manager, if there is one.
 fn tell(state: sd_notify::NotifyState<'_>) {
+    // Who started a daemon in the background listens until it is ready, and no longer.
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager cannot be told");
+        tracing::debug!(%error, "nobody listens for the state of the service");
     }
 }

@@ -47,6 +47,7 @@ impl MountView for View {
 /// Starts an instance: when this returns, the mount answers from the index, and scans go on.
 pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
     let started = Instant::now();
+    raise_open_files_limit();
     let options = mount_options(config);
     // Before anything is made: most mistakes are about the mount point.
     musicfs_fuse::preflight(&options.mount_point, options.allow_other)
@@ -143,4 +144,15 @@ fn origins(config: &Config, installation: [u8; 16]) -> Vec<Arc<dyn Origin>> {
         }))
     };
     config.origins.iter().map(local).collect()
+}
+
+/// Lifts this process's own limit of open files to what the system allows it: each open track of a
+/// mount takes a descriptor.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised; `musicfs doctor` tells it");
+    }
 }

@@ -14,11 +14,12 @@ use crate::error::Error;
 use crate::mounts::{self, MusicMount};
 use crate::paths::InstancePaths;
 
-/// How long reads under way may take; the daemon's own default.
-const DRAIN_TIMEOUT_MS: u32 = 5000;
+/// The drain time that stands for the daemon's own.
+const DRAIN_OF_DAEMON_MS: u32 = 0;
 
-/// How long the daemon may take to end once the drain is over.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the daemon may take to end once the drain that this command knows of is over. It covers
+/// the daemon's default drain of 5 s as well.
+const END_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often to look whether the mount is gone. The kernel tells nobody who is not polling.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -32,7 +33,7 @@ pub(super) async fn run(context: &Context, args: &UmountArgs) -> Result<(), Erro
     let how = match (client::connect(&paths.socket).await, mount) {
         (Ok(client), mount) => {
             let mount = mount.map(|mount| mount.path);
-            end(client, &paths, mount, args.force).await?
+            end(client, &paths, mount, args).await?
         }
         (Err(_), Some(mount)) if mounts::is_stale(&mount.path) => take_away(mount.path)?,
         (Err(_), Some(mount)) if args.force => take_away(mount.path)?,
@@ -92,14 +93,15 @@ async fn end(
     mut client: Client,
     paths: &InstancePaths,
     mount: Option<PathBuf>,
-    force: bool,
+    args: &UmountArgs,
 ) -> Result<Unmounted, Error> {
     let refused = client::refused("unmount");
     let status = client.get_status(()).await.map_err(&refused)?.into_inner();
     let mount_point = mount.unwrap_or_else(|| PathBuf::from(status.mount_point));
+    let drain_timeout_ms = args.drain_timeout_ms.unwrap_or(DRAIN_OF_DAEMON_MS);
     let request = ShutdownRequest {
-        force,
-        drain_timeout_ms: DRAIN_TIMEOUT_MS,
+        force: args.force || args.drain_timeout_ms == Some(0),
+        drain_timeout_ms,
     };
     match client.shutdown(request).await {
         Ok(_) => {}
@@ -108,7 +110,7 @@ async fn end(
         Err(status) => return Err(refused(status)),
     }
     drop(client);
-    let timeout = Duration::from_millis(DRAIN_TIMEOUT_MS.into()) + END_TIMEOUT;
+    let timeout = Duration::from_millis(drain_timeout_ms.into()) + END_TIMEOUT;
     let deadline = Instant::now() + timeout;
     loop {
         let mounted = mounts::list().is_ok_and(|all| all.iter().any(|m| m.path == mount_point));

@@ -11,8 +11,8 @@ const WATCHES_WANTED: u64 = 65_536;
 /// Inotify descriptors below which other programs soon leave none for MusicFS.
 const INSTANCES_WANTED: u64 = 128;
 
-/// Open files that a busy server's mount needs, twice: the program's handle and the origin's file.
-const OPEN_FILES_WANTED: u64 = 20_480;
+/// What 10,000 open tracks need: the origin's file and, under passthrough, the kernel's hold on it.
+const OPEN_FILES_WANTED: u64 = 20_000;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

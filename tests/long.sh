@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# What takes too long for every change: many seeds, many crashes, much damage, the benchmarks.
+# Run before an issue is called done.
+#
+# usage: tests/long.sh [first seed]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/musicfs-target}"
+export MUSICFS_SEED="${1:-${MUSICFS_SEED:-1}}"
+export MUSICFS_MODEL_SEEDS="${MUSICFS_MODEL_SEEDS:-100}"
+export MUSICFS_CRASH_ROUNDS="${MUSICFS_CRASH_ROUNDS:-50}"
+export MUSICFS_DAMAGED_COPIES="${MUSICFS_DAMAGED_COPIES:-1000}"
+
+tests/run.sh
+[ ! -x tests/bench/run.sh ] || tests/bench/run.sh local

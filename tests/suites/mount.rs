@@ -1,0 +1,235 @@
+//! The mounted tree: what is where, what its bytes are, and that nothing can change it.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::thread;
+
+use musicfs_tests::daemon::{Home, is_mounted};
+use musicfs_tests::{corpus, sh, sh_output, tree, wait_until};
+use rustix::process::Signal;
+
+#[test]
+fn every_file_appears_where_its_tags_say_with_its_own_bytes() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let real = tree::real_paths(daemon.mount_point());
+    for (origin, place) in corpus::TRACKS.iter().chain(&corpus::COMPANIONS) {
+        let found = real.iter().any(|(path, real)| {
+            let plain = place.replace(" [*]", "");
+            real == origin && (corpus::matches(place, path) || *path == plain)
+        });
+        assert!(found, "{origin} is not at {place}: {real:#?}");
+    }
+    tree::assert_bytes_equal(daemon.mount_point(), &home.origin());
+    assert_eq!(tree::xattr(&daemon.mount_point().join(corpus::TRACKS[6].1), "user.musicfs.format"), "m4a");
+    daemon.assert_quiet(&[]);
+    daemon.stop();
+}
+
+#[test]
+fn a_remount_changes_nothing_that_stat_shows() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let before = tree::stats(daemon.mount_point());
+    daemon.stop();
+    for signal in [Signal::INT, Signal::TERM] {
+        let daemon = home.mount(&[]);
+        assert_eq!(tree::stats(daemon.mount_point()), before, "before the scan");
+        daemon.wait_scanned(1);
+        assert_eq!(tree::stats(daemon.mount_point()), before, "after the scan");
+        daemon.stop_with(signal);
+    }
+}
+
+#[test]
+fn whatever_would_change_the_mount_is_refused_as_read_only() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let file = daemon.mount_point().join("Alpha/First (2001) [FLAC]/01 - One.flac");
+    let dir = file.parent().unwrap();
+    for command in [
+        "touch FILE",
+        "touch DIR/new",
+        "rm -f FILE",
+        "mv FILE DIR/other",
+        "setfattr -n user.x -v y FILE",
+        "setfattr -x user.musicfs.origin FILE",
+        "truncate -s 0 FILE",
+        "truncate -s 0 DIR/new",
+        "mkdir DIR/new",
+        "rmdir DIR",
+        "ln FILE DIR/link",
+        "ln -s FILE DIR/link",
+        "chmod 644 FILE",
+        "chown 1:1 FILE",
+        "cp /etc/hostname DIR/new",
+        "mkfifo DIR/pipe",
+        "echo x >> FILE",
+    ] {
+        let script = command.replace("FILE", &format!("{file:?}")).replace("DIR", &format!("{dir:?}"));
+        let output = sh_output(&script);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{command} succeeded");
+        assert!(errors.contains("Read-only file system"), "{command}: {errors}");
+    }
+    let opened = File::options().write(true).open(&file);
+    assert_eq!(opened.unwrap_err().raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()));
+    let stat = fs::metadata(&file).unwrap();
+    assert_eq!((stat.mode() & 0o7777, stat.blksize()), (0o444, 4096));
+    assert_eq!(fs::metadata(dir).unwrap().mode() & 0o7777, 0o555);
+    daemon.stop();
+}
+
+#[test]
+fn a_file_over_4_gib_reads_right_at_its_end() {
+    const LEN: u64 = 5 << 30;
+    for mode in ["auto", "off"] {
+        let home = Home::new();
+        fs::create_dir(home.origin()).unwrap();
+        let path = home.origin().join("huge.wav");
+        sh(&format!("sox -n -r 8000 -b 16 -c 1 {path:?} synth 1 sine 440"));
+        let mut file = File::options().read(true).write(true).open(&path).unwrap();
+        file.set_len(LEN).unwrap();
+        file.seek(SeekFrom::End(-9)).unwrap();
+        file.write_all(b"the end!!").unwrap();
+        drop(file);
+        let daemon = home.mount_scanned(&["--passthrough", mode]);
+        let mounted = daemon.mount_point().join(&tree::files(daemon.mount_point())[0]);
+        assert_eq!(fs::metadata(&mounted).unwrap().len(), LEN);
+        let mut tail = [0; 20];
+        let mounted = File::open(mounted).unwrap();
+        assert_eq!(mounted.read_at(&mut tail, LEN - 9).unwrap(), 9);
+        assert_eq!(&tail[..9], b"the end!!");
+        assert_eq!(mounted.read_at(&mut tail, LEN).unwrap(), 0);
+        drop(mounted);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn many_opens_at_once_give_the_right_bytes_in_either_mode() {
+    for mode in ["auto", "off"] {
+        let home = Home::with_music();
+        let daemon = home.mount_scanned(&["--passthrough", mode]);
+        let files: Vec<_> = tree::real_paths(daemon.mount_point()).into_iter().collect();
+        // One handle stays open on each file: the mode that it chose binds all others.
+        let mount = daemon.mount_point();
+        let held: Vec<File> =
+            files.iter().map(|(path, _)| File::open(mount.join(path)).unwrap()).collect();
+        thread::scope(|scope| {
+            for start in 0..8 {
+                let (files, home) = (&files, &home);
+                scope.spawn(move || {
+                    for (path, real) in files.iter().cycle().skip(start).take(files.len() * 4) {
+                        let mut bytes = Vec::new();
+                        File::open(mount.join(path)).unwrap().read_to_end(&mut bytes).unwrap();
+                        assert!(bytes == fs::read(home.origin().join(real)).unwrap(), "{path}");
+                    }
+                });
+            }
+        });
+        drop(held);
+        daemon.assert_quiet(&[]);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn thousands_of_handles_can_be_open() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let file = daemon.mount_point().join("Beta/Zweite (1999) [MP3]/04 - Süß.mp3");
+    // Two descriptors for each, one here and one in the daemon; this process may have 1024.
+    let held: Vec<File> = (0..700).map(|_| File::open(&file).unwrap()).collect();
+    let mut head = [0; 3];
+    assert!(held.iter().all(|file| file.read_at(&mut head, 0).unwrap() == 3 && &head == b"ID3"));
+    drop(held);
+    daemon.stop();
+}
+
+#[test]
+fn a_mount_point_inside_its_own_origin_is_not_scanned() {
+    let home = Home::with_music();
+    let inside = home.origin().join("rock/mnt");
+    fs::create_dir(&inside).unwrap();
+    let origin = home.origin();
+    let log = home.path("log-inside");
+    let args = ["mount", inside.to_str().unwrap(), "--origin", origin.to_str().unwrap()];
+    let mut child =
+        home.command(&args).stderr(File::create(&log).unwrap()).spawn().unwrap();
+    wait_until("the scan", || fs::read_to_string(&log).unwrap().contains(" scanned "));
+    let once = tree::files(&inside);
+    assert_eq!(once.len(), corpus::TRACKS.len() + corpus::COMPANIONS.len());
+    assert!(home.run(&["origin", "rescan", &home.origin_id()]).status.success());
+    assert_eq!(tree::files(&inside), once);
+    assert!(home.run(&["umount"]).status.success());
+    assert!(child.wait().unwrap().success() && !is_mounted(&inside));
+}
+
+#[test]
+fn a_directory_of_thousands_lists_each_name_once() {
+    let home = Home::new();
+    fs::create_dir(home.origin()).unwrap();
+    let flac = musicfs_tests::bulk::Flac::encoded().unwrap();
+    for number in 0..5000 {
+        let title = format!("TITLE=T{number:05}");
+        let bytes = flac.tagged(&["ARTIST=A".into(), "ALBUM=B".into(), title]);
+        fs::write(home.origin().join(format!("{number}.flac")), bytes).unwrap();
+    }
+    let daemon = home.mount_scanned(&[]);
+    let dir = daemon.mount_point().join("A/B [FLAC]");
+    for _ in 0..2 {
+        let mut names: Vec<_> =
+            fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 5000);
+    }
+    let space = rustix::fs::statvfs(daemon.mount_point()).unwrap();
+    assert_eq!(space.f_bavail, 0);
+    assert!(space.f_files >= 5000 && space.f_namemax == 255);
+    daemon.stop();
+}
+
+#[test]
+fn an_ordinary_user_mounts_and_reads() {
+    let home = Home::with_music();
+    let root = home.origin().parent().unwrap().to_owned();
+    let device = fs::metadata("/dev/fuse").unwrap();
+    sh(&format!("chown -R nobody:nogroup {root:?}"));
+    // On a real machine udev makes the device so; nothing else is changed here.
+    if device.permissions().mode() & 0o006 != 0o006 {
+        fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let binary = home.path("musicfs");
+    fs::copy(home.command(&[]).get_program(), &binary).unwrap();
+    let (mount, origin) = (home.mount_point(), home.origin());
+    let script = format!(
+        "export HOME={root:?} XDG_STATE_HOME={root:?}/s XDG_CACHE_HOME={root:?}/c \
+             XDG_RUNTIME_DIR={root:?} XDG_CONFIG_HOME={root:?}/f
+         run='setpriv --reuid nobody --regid nogroup --clear-groups'
+         $run {binary:?} --name user mount {mount:?} --origin {origin:?} --daemon
+         $run {binary:?} --name user --json origin list
+         for i in $(seq 500); do
+             [ -e {mount:?}/Alpha ] && [ -e {mount:?}/Theta ] && break; sleep 0.02; done
+         $run sha256sum {mount:?}/Alpha/*/01* {origin:?}/rock/alpha/01.flac | cut -d' ' -f1 | sort | uniq -d
+         $run {binary:?} --name user umount"
+    );
+    let printed = sh(&script);
+    let hash = printed.lines().last().unwrap();
+    assert_eq!(hash.len(), 64, "{printed}");
+    assert!(!is_mounted(&mount));
+}
+
+#[test]
+fn nothing_is_written_to_the_origin() {
+    let home = Home::with_music();
+    let before = tree::stats(&home.origin());
+    let daemon = home.mount_scanned(&[]);
+    tree::assert_bytes_equal(daemon.mount_point(), &home.origin());
+    daemon.stop();
+    assert_eq!(tree::stats(&home.origin()), before);
+    assert!(Path::new(&home.state()).join("metadata.db").exists());
+}

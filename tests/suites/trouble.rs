@@ -1,0 +1,503 @@
+//! Bad input and trouble: one clear line with cause and fix, the documented exit code, nothing lost.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use musicfs_tests::daemon::{Daemon, Home, is_mounted};
+use musicfs_tests::{Random, bulk, sh, tree, wait_for, wait_until};
+
+/// Tracks of a library whose index fills many pages, and more than two megabytes.
+const TRACKS_MANY: usize = 3000;
+
+/// A process that is killed if the test ends before it.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // It has ended already, as a rule.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a command to its end, but not for ever.
+fn outcome(mut command: Command) -> Output {
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let output = errors.reopen().unwrap();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(output);
+    let mut child = Guarded(command.spawn().unwrap());
+    let (status, _) = wait_for("the command's end", || child.0.try_wait().unwrap());
+    Output {
+        status,
+        stdout: Vec::new(),
+        stderr: fs::read(errors.path()).unwrap(),
+    }
+}
+
+/// Runs a command that must refuse: with this exit code and one line that holds all of `words`.
+fn refused(command: Command, code: i32, words: &[&str]) {
+    let shown = format!("{command:?}");
+    let output = outcome(command);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{shown}: {text}");
+    assert_no_trace(&text);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("musicfs: "))
+        .collect();
+    let [line] = lines[..] else {
+        panic!("{shown} said {} lines: {text}", lines.len())
+    };
+    for word in words {
+        assert!(line.contains(word), "{shown}: {word:?} is not in: {line}");
+    }
+}
+
+fn assert_no_trace(text: &str) {
+    for trace in ["panicked at", "stack backtrace", "RUST_BACKTRACE"] {
+        assert!(!text.contains(trace), "{text}");
+    }
+}
+
+/// `musicfs mount` on the home's mount point, from `origin`.
+fn mount_of(home: &Home, origin: &str) -> Command {
+    let mount_point = home.mount_point();
+    home.command(&["mount", mount_point.to_str().unwrap(), "--origin", origin])
+}
+
+/// `musicfs mount` on `mount_point`, from the home's origin.
+fn mount_on(home: &Home, mount_point: &Path) -> Command {
+    let origin = home.origin();
+    let origin = origin.to_str().unwrap();
+    home.command(&["mount", mount_point.to_str().unwrap(), "--origin", origin])
+}
+
+/// A home with an empty origin.
+fn bare() -> Home {
+    let home = Home::new();
+    fs::create_dir(home.origin()).unwrap();
+    home
+}
+
+/// `command` as an ordinary user, to whom everything in the home belongs.
+fn as_nobody(home: &Home, command: &Command) -> Command {
+    let root = home.path("");
+    sh(&format!("chown -R nobody:nogroup {root:?}"));
+    // A build directory may be closed to others.
+    let binary = home.path("musicfs");
+    fs::copy(command.get_program(), &binary).unwrap();
+    let mut user = Command::new("setpriv");
+    user.args([
+        "--reuid",
+        "nobody",
+        "--regid",
+        "nogroup",
+        "--clear-groups",
+        "--",
+    ]);
+    user.arg(binary).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            user.env(name, value);
+        }
+    }
+    user.env("HOME", &root).env("XDG_RUNTIME_DIR", &root);
+    user
+}
+
+/// `command` in a mount namespace of its own, after the shell commands of `setup`.
+fn isolated(setup: &str, command: &Command) -> Command {
+    let mut isolated = Command::new("unshare");
+    // The other tests' mounts must not live on in there.
+    let leave = "for m in $(awk '$9 ~ /fuse/ || $10 ~ /fuse/ {print $5}' /proc/self/mountinfo); do
+                     umount -l \"$m\" || true; done";
+    let script = format!("{leave}\n{setup}\nexec \"$@\"");
+    isolated.args(["-m", "bash", "-euc", &script, "bash"]);
+    isolated.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => isolated.env(name, value),
+            None => isolated.env_remove(name),
+        };
+    }
+    isolated
+}
+
+#[test]
+fn an_origin_that_cannot_be_used_is_named() {
+    let home = Home::new();
+    refused(
+        mount_of(&home, "/nonexistent/music"),
+        1,
+        &["/nonexistent/music", "No such file", "check"],
+    );
+    let file = home.path("file");
+    fs::write(&file, "x").unwrap();
+    refused(
+        mount_of(&home, file.to_str().unwrap()),
+        1,
+        &["not a directory", "check"],
+    );
+    let closed = home.path("closed");
+    fs::create_dir(&closed).unwrap();
+    let command = as_nobody(&home, &mount_of(&home, closed.to_str().unwrap()));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    refused(command, 1, &["closed", "ermission denied"]);
+    assert!(!is_mounted(&home.mount_point()));
+}
+
+#[test]
+fn a_configured_origin_may_be_away_once_it_is_indexed() {
+    let home = Home::with_music();
+    let config = home.path("config.toml");
+    let text = format!("[[origins]]\nid = \"nas\"\npath = {:?}\n", home.origin());
+    fs::write(&config, text).unwrap();
+    let away = home.path("away");
+    fs::rename(home.origin(), &away).unwrap();
+    let (mount_point, config) = (home.mount_point(), config.to_str().unwrap());
+    let args = ["mount", mount_point.to_str().unwrap(), "--config", config];
+    refused(home.command(&args), 1, &["/origin", "no such directory"]);
+    fs::rename(&away, home.origin()).unwrap();
+    let daemon = home.mount_scanned(&["--config", config]);
+    let before = tree::stats(daemon.mount_point());
+    daemon.stop();
+    fs::rename(home.origin(), &away).unwrap();
+    let daemon = home.mount(&["--config", config]);
+    daemon.wait_for_log("the origin does not answer");
+    assert_eq!(tree::stats(daemon.mount_point()), before);
+    wait_until("the status to say so", || status(&home) == "degraded");
+    daemon.stop();
+}
+
+fn status(home: &Home) -> String {
+    let output = home.run(&["--json", "status"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    value["state"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_mount_point_that_cannot_be_used_is_named_with_the_fix() {
+    let home = bare();
+    refused(
+        mount_on(&home, &home.path("missing")),
+        1,
+        &["missing", "no such directory", "mkdir"],
+    );
+    let file = home.path("file");
+    fs::write(&file, "x").unwrap();
+    refused(
+        mount_on(&home, &file),
+        1,
+        &["file", "not a directory", "choose"],
+    );
+    let full = home.path("full");
+    fs::create_dir_all(full.join("x")).unwrap();
+    refused(mount_on(&home, &full), 1, &["full", "not empty", "choose"]);
+    refused(
+        mount_on(&home, Path::new("/proc")),
+        1,
+        &["/proc", "mounted there", "unmount"],
+    );
+    let daemon = home.mount_scanned(&[]);
+    let other = bare();
+    let again = other.command(&[
+        "mount",
+        home.mount_point().to_str().unwrap(),
+        "--origin",
+        other.origin().to_str().unwrap(),
+    ]);
+    refused(again, 1, &["mounted there", home.name(), "musicfs umount"]);
+    assert!(
+        fs::read_dir(daemon.mount_point()).is_ok(),
+        "the first still serves"
+    );
+    daemon.stop();
+}
+
+#[test]
+fn a_machine_without_fuse_is_told_what_it_lacks() {
+    let home = bare();
+    let mount = mount_on(&home, &home.mount_point());
+    let masked = isolated("mount -t tmpfs tmpfs /dev", &mount);
+    refused(masked, 1, &["/dev/fuse", "does not exist", "modprobe fuse"]);
+    let user = as_nobody(&home, &mount);
+    let closed =
+        "mount -t tmpfs tmpfs /dev; mknod -m 600 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3";
+    refused(
+        isolated(closed, &user),
+        1,
+        &["/dev/fuse", "no permission", "0666"],
+    );
+    let open =
+        "mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3";
+    // What setpriv runs inherits a PATH without the helper.
+    let helpless = isolated(
+        &format!(
+            "{open}; s=$(type -p \"$1\"); shift; set -- \"$s\" \"$@\"; export PATH={:?}",
+            home.path("")
+        ),
+        &user,
+    );
+    refused(helpless, 1, &["fusermount3", "fuse3"]);
+    let mut shared = as_nobody(&home, &mount);
+    shared.arg("--allow-other");
+    let strict = format!("{open}; mount --bind /dev/null /etc/fuse.conf");
+    refused(
+        isolated(&strict, &shared),
+        1,
+        &["allow_other", "user_allow_other", "fuse.conf"],
+    );
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_named() {
+    let home = bare();
+    let state = home.path("state");
+    let command = as_nobody(&home, &mount_on(&home, &home.mount_point()));
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o555)).unwrap();
+    refused(command, 1, &["state", "ermission denied"]);
+}
+
+#[test]
+fn a_wrong_command_line_or_configuration_is_explained() {
+    let home = bare();
+    let mount_point = home.mount_point();
+    let mount_point = mount_point.to_str().unwrap();
+    refused(
+        home.command(&["mount", mount_point]),
+        2,
+        &["no origin", "--origin"],
+    );
+    refused(
+        home.command(&["status"]),
+        3,
+        &["no musicfs daemon", "musicfs mount"],
+    );
+    refused(home.command(&["origin", "list"]), 3, &["no musicfs daemon"]);
+    refused(
+        home.command(&["umount", mount_point]),
+        1,
+        &["no musicfs", mount_point],
+    );
+    let mut template = mount_on(&home, &home.mount_point());
+    template.args(["--template", "$artist/$titel"]);
+    let output = outcome(template);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("titel") && text.contains("title") && text.contains('9'),
+        "{text}"
+    );
+    let config = home.path("config.toml");
+    fs::write(&config, "umask = \"022\"\ntemplat = \"x\"\n").unwrap();
+    let config = home.command(&["config", "check", "--config", config.to_str().unwrap()]);
+    refused(config, 1, &["config.toml:2", "templat", "`template`"]);
+}
+
+#[test]
+fn an_index_of_a_newer_version_is_left_alone() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let before = tree::stats(daemon.mount_point());
+    daemon.stop();
+    let set_version = |version: i64| {
+        let index = rusqlite::Connection::open(database(&home)).unwrap();
+        let old: i64 = index
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        index.pragma_update(None, "user_version", version).unwrap();
+        old
+    };
+    let known = set_version(99);
+    let bytes = fs::read(database(&home)).unwrap();
+    let words = ["metadata.db", "version 99", "newer musicfs"];
+    refused(mount_on(&home, &home.mount_point()), 1, &words);
+    assert!(
+        fs::read(database(&home)).unwrap() == bytes,
+        "the newer index was changed"
+    );
+    set_version(known);
+    let daemon = home.mount_scanned(&[]);
+    assert_eq!(tree::stats(daemon.mount_point()), before);
+    daemon.stop();
+}
+
+fn database(home: &Home) -> PathBuf {
+    home.state().join("metadata.db")
+}
+
+/// The damaged indexes that were kept.
+fn kept(home: &Home) -> Vec<PathBuf> {
+    let entries = fs::read_dir(home.state())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_kept = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.contains("damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+    };
+    entries.filter(is_kept).collect()
+}
+
+#[test]
+fn an_index_that_is_no_database_is_kept_and_made_again() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let before = tree::real_paths(daemon.mount_point());
+    daemon.stop();
+    let garbage = b"this was an index once, and it is none any more".repeat(500);
+    fs::write(database(&home), &garbage).unwrap();
+    let daemon = home.mount_scanned(&[]);
+    assert_eq!(tree::real_paths(daemon.mount_point()), before);
+    let [kept] = &kept(&home)[..] else {
+        panic!("{:?}", kept(&home))
+    };
+    assert!(
+        fs::read(kept).unwrap() == garbage,
+        "what was damaged is kept as it was"
+    );
+    let log = daemon.log();
+    assert!(
+        log.contains("the index was damaged") && log.contains("damaged-"),
+        "{log}"
+    );
+    assert_no_trace(&log);
+    daemon.stop();
+}
+
+#[test]
+fn an_index_with_garbage_inside_is_found_out_kept_and_made_again() {
+    let home = Home::new();
+    bulk::make_library(&home.origin(), TRACKS_MANY).unwrap();
+    let daemon = home.mount_scanned(&[]);
+    let before = tree::real_paths(daemon.mount_point());
+    daemon.stop();
+    let len = fs::metadata(database(&home)).unwrap().len();
+    let mut random = Random(7);
+    let garbage: Vec<u8> = (0..len / 3).map(|_| random.number() as u8).collect();
+    let file = File::options().write(true).open(database(&home)).unwrap();
+    file.write_all_at(&garbage, len / 3).unwrap();
+    drop(file);
+    let daemon = home.mount(&[]);
+    // Whatever it answers until it knows, it must not fall over.
+    let _ = sh_walk(daemon.mount_point());
+    let said = |daemon: &Daemon| daemon.log().contains("the index was damaged");
+    let (is_aside, _) = wait_for("the damage to be found", || {
+        let is_known = daemon.log().contains("the index is damaged; restart");
+        (is_known || said(&daemon)).then(|| said(&daemon))
+    });
+    assert_no_trace(&daemon.log());
+    let daemon = if is_aside {
+        daemon
+    } else {
+        daemon.stop();
+        home.mount(&[])
+    };
+    assert!(said(&daemon), "{}", daemon.log());
+    daemon.wait_scanned(1);
+    assert!(
+        tree::real_paths(daemon.mount_point()) == before,
+        "the tree is not what it was"
+    );
+    assert_eq!(kept(&home).len(), 1);
+    assert_no_trace(&daemon.log());
+    daemon.stop();
+}
+
+fn sh_walk(root: &Path) -> Output {
+    musicfs_tests::sh_output(&format!("find {root:?} -type f -printf '%s\\n'"))
+}
+
+#[test]
+fn a_full_disk_stops_nothing_and_is_made_up_for_when_there_is_room() {
+    let home = Home::new();
+    bulk::make_library(&home.origin(), TRACKS_MANY).unwrap();
+    let disk = home.path("state");
+    fs::create_dir(&disk).unwrap();
+    sh(&format!("mount -t tmpfs -o size=2m tmpfs {disk:?}"));
+    let _unmount = Unmount(disk.clone());
+    let daemon = home.mount(&[]);
+    daemon.wait_for_log("the index cannot be written");
+    let log = daemon.log();
+    assert!(log.contains("make room") && log.contains("full"), "{log}");
+    assert_no_trace(&log);
+    wait_until("the status to say so", || status(&home) == "degraded");
+    let some = tree::files(daemon.mount_point());
+    assert!(some.len() < TRACKS_MANY, "the disk was large enough");
+    if let Some(path) = some.first() {
+        assert!(
+            !fs::read(daemon.mount_point().join(path))
+                .unwrap()
+                .is_empty()
+        );
+    }
+    sh(&format!("mount -o remount,size=200m {disk:?}"));
+    wait_until("the rest", || {
+        tree::files(daemon.mount_point()).len() == TRACKS_MANY
+    });
+    wait_until("the status to say so", || status(&home) == "ready");
+    daemon.stop();
+}
+
+/// Unmounts when dropped.
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_second_daemon_of_one_name_is_told_so() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let second = home.path("second");
+    fs::create_dir(&second).unwrap();
+    let words = [home.name(), "running already", "--name"];
+    refused(mount_on(&home, &second), 1, &words);
+    let mut background = mount_on(&home, &second);
+    background.arg("--daemon");
+    refused(background, 1, &words);
+    assert!(!is_mounted(&second));
+    tree::assert_bytes_equal(daemon.mount_point(), &home.origin());
+    daemon.assert_quiet(&[]);
+    daemon.stop();
+}
+
+#[test]
+fn of_two_daemons_that_start_at_once_one_serves() {
+    let home = Home::with_music();
+    let points = ["one", "two"].map(|name| home.path(name));
+    let logs = ["one", "two"].map(|name| home.path(&format!("{name}.log")));
+    points
+        .iter()
+        .for_each(|point| fs::create_dir(point).unwrap());
+    let start = |(point, log): (&PathBuf, &PathBuf)| {
+        let errors = File::create(log).unwrap();
+        Guarded(mount_on(&home, point).stderr(errors).spawn().unwrap())
+    };
+    let mut both: Vec<Guarded> = points.iter().zip(&logs).map(start).collect();
+    let (loser, _) = wait_for("one of them to give up", || {
+        (0..2).find(|&at| both[at].0.try_wait().unwrap().is_some())
+    });
+    let code = both[loser].0.wait().unwrap().code();
+    let said = fs::read_to_string(&logs[loser]).unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--name"), "{said}");
+    assert_no_trace(&said);
+    let winner = &points[1 - loser];
+    wait_until("the other to serve", || {
+        is_mounted(winner) && !tree::files(winner).is_empty()
+    });
+    assert!(!is_mounted(&points[loser]));
+    assert!(home.run(&["umount"]).status.success());
+    assert!(both[1 - loser].0.wait().unwrap().success());
+}
