@@ -17,6 +17,7 @@ mod handles;
 mod invalidate;
 mod mount;
 mod mountinfo;
+pub mod mounts;
 mod preflight;
 mod rate_limit;
 mod readdir;

@@ -226,7 +226,7 @@ fn lets_users_share(fuse_conf: &str) -> bool {
 }
 
 /// The absolute path without symbolic links but for the last component, which is not looked at.
-fn resolve_parent(path: &Path) -> PathBuf {
+pub(crate) fn resolve_parent(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     match (absolute.parent(), absolute.file_name()) {
         (Some(parent), Some(name)) => match fs::canonicalize(parent) {
@@ -239,7 +239,7 @@ fn resolve_parent(path: &Path) -> PathBuf {
 
 /// How a mount reacts to a question that its daemon must answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Liveness {
+pub(crate) enum Liveness {
     /// Its connection has ended: nobody will ever answer.
     Dead,
     /// Anything else, silence too: a hanging daemon is still one.
@@ -297,7 +297,7 @@ fn clear_mount_point(path: &Path) -> Result<(), PreflightError> {
 
 /// Asks the mount for its root's attributes, past the kernel's cache, from a thread that may be
 /// left behind if nobody answers.
-fn probe(path: PathBuf) -> Liveness {
+pub(crate) fn probe(path: PathBuf) -> Liveness {
     let (sender, receiver) = mpsc::sync_channel(1);
     let ask = move || {
         let answer = statx(

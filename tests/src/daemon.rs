@@ -119,9 +119,14 @@ impl Home {
 
     /// Starts the daemon and does not wait.
     pub fn start(&self, more: &[&str]) -> Daemon {
+        self.start_on(&self.mount_point(), more)
+    }
+
+    /// Starts the daemon on another mount point and does not wait.
+    pub fn start_on(&self, mount_point: &Path, more: &[&str]) -> Daemon {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let (origin, mount_point) = (self.origin(), self.mount_point());
+        let (origin, mount_point) = (self.origin(), mount_point.to_owned());
         let log = self.path(&format!("log-{number}"));
         let mut args = vec!["mount", mount_point.to_str().unwrap()];
         if !more.contains(&"--origin") && !more.contains(&"--config") {

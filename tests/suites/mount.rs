@@ -154,18 +154,15 @@ fn a_mount_point_inside_its_own_origin_is_not_scanned() {
     let home = Home::with_music();
     let inside = home.origin().join("rock/mnt");
     fs::create_dir(&inside).unwrap();
-    let origin = home.origin();
-    let log = home.path("log-inside");
-    let args = ["mount", inside.to_str().unwrap(), "--origin", origin.to_str().unwrap()];
-    let mut child =
-        home.command(&args).stderr(File::create(&log).unwrap()).spawn().unwrap();
-    wait_until("the scan", || fs::read_to_string(&log).unwrap().contains(" scanned "));
+    let daemon = home.start_on(&inside, &[]);
+    daemon.wait_scanned(1);
     let once = tree::files(&inside);
     assert_eq!(once.len(), corpus::TRACKS.len() + corpus::COMPANIONS.len());
     assert!(home.run(&["origin", "rescan", &home.origin_id()]).status.success());
     assert_eq!(tree::files(&inside), once);
     assert!(home.run(&["umount"]).status.success());
-    assert!(child.wait().unwrap().success() && !is_mounted(&inside));
+    let mut daemon = daemon;
+    assert!(daemon.wait() == 0 && !is_mounted(&inside));
 }
 
 #[test]

@@ -105,12 +105,12 @@ pub(crate) enum Error {
         seconds: u64,
     },
     /// The system refused to unmount.
-    #[error("unmount {}: {reason}", path.display())]
+    #[error("unmount {}", path.display())]
     Detach {
         /// The mount point.
         path: PathBuf,
         /// What fusermount3 or the system said.
-        reason: String,
+        source: io::Error,
     },
     /// Mounting or serving failed.
     #[error(transparent)]

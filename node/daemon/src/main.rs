@@ -10,7 +10,6 @@ mod doctor;
 mod error;
 mod logging;
 mod mount;
-mod mounts;
 mod output;
 mod paths;
 mod wire;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use musicfs_fuse::mounts::{self, MusicMount};
 use musicfs_proto::v1::ShutdownRequest;
 use serde_json::json;
 use tonic::Code;
@@ -11,7 +12,6 @@ use super::Context;
 use crate::cli::UmountArgs;
 use crate::client::{self, Client};
 use crate::error::Error;
-use crate::mounts::{self, MusicMount};
 use crate::paths::InstancePaths;
 
 /// The drain time that stands for the daemon's own.
@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, args: &UmountArgs) -> Result<(), Erro
             let mount = mount.map(|mount| mount.path);
             end(client, &paths, mount, args).await?
         }
-        (Err(_), Some(mount)) if mounts::is_stale(&mount.path) => take_away(mount.path)?,
+        (Err(_), Some(mount)) if mounts::is_dead(&mount.path) => take_away(mount.path)?,
         (Err(_), Some(mount)) if args.force => take_away(mount.path)?,
         (Err(Error::NotRunning { .. }), Some(mount)) => {
             return Err(Error::Foreign { path: mount.path });
@@ -78,7 +78,7 @@ fn find(context: &Context, path: Option<&Path>) -> Result<Option<MusicMount>, Er
         let mut ours = mounted.into_iter();
         return Ok(ours.rfind(|mount| mount.instance.as_deref() == name));
     };
-    let path = mounts::mount_path(path).map_err(io(path))?;
+    let path = mounts::mount_path(path);
     // A symbolic link to the mount point is as good as the mount point, unless that is stale.
     let real = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     let mut all = mounted.into_iter();
@@ -136,6 +136,6 @@ fn take_away(path: PathBuf) -> Result<Unmounted, Error> {
             mount_point: path,
             stale: true,
         }),
-        Err(reason) => Err(Error::Detach { path, reason }),
+        Err(source) => Err(Error::Detach { path, source }),
     }
 }

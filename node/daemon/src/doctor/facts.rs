@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use musicfs_fuse::mounts;
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 
@@ -13,7 +14,6 @@ use crate::cli::SettingsArgs;
 use crate::commands::Context;
 use crate::config::{Config, Purpose};
 use crate::error::Error;
-use crate::mounts;
 use crate::paths::InstancePaths;
 
 /// The bit of CAP_SYS_ADMIN in the capability masks of /proc (linux/capability.h).
@@ -139,7 +139,7 @@ pub(crate) fn gather(context: &Context, settings: &SettingsArgs) -> Result<Facts
         dirs: dirs(&paths),
         stale_mounts: mounted
             .map(|mount| mount.path)
-            .filter(|path| mounts::is_stale(path))
+            .filter(|path| mounts::is_dead(path))
             .collect(),
         socket: (paths.socket.clone(), socket(&paths.socket)),
     })

@@ -37,7 +37,7 @@ pub(crate) fn set_hidden(
     let tree = Tree::new(db, layout.profile, now_ns);
     let mut write = Write::new(db, layout, tree, now_ns);
     if hidden {
-        write.each_file(origin, |write, id| write.tree.hide(id))?;
+        write.each_file("o.id = ?2", origin, |write, id| write.tree.hide(id))?;
     } else {
         write.place_all("o.id = ?2", origin)?;
     }
@@ -53,7 +53,7 @@ pub(crate) fn forget(
 ) -> Result<Commit, Error> {
     let tree = Tree::new(db, layout.profile, now_ns);
     let mut write = Write::new(db, layout, tree, now_ns);
-    write.each_file(origin, |write, id| write.tree.remove(id))?;
+    write.each_file("o.id = ?2", origin, |write, id| write.tree.remove(id))?;
     db.execute("DELETE FROM files WHERE origin_id = ?1", [origin])
         .attempt("write to")?;
     let commit = write.finish()?;
@@ -63,11 +63,17 @@ pub(crate) fn forget(
 }
 
 impl Write<'_> {
-    /// Places all tracks of the origins that `condition` chooses (`o` the origin, `?2` = `origin`).
-    pub(super) fn place_all(&mut self, condition: &str, origin: i64) -> Result<(), Error> {
+    /// Does `action` on the files that `condition` chooses (`f` the file, `o` its origin, `?2` =
+    /// `origin`), a page at a time.
+    fn each_file(
+        &mut self,
+        condition: &str,
+        origin: i64,
+        mut action: impl FnMut(&mut Self, FileId) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let sql = format!(
             "SELECT f.id FROM files f JOIN origins o ON o.id = f.origin_id
-             WHERE f.kind = 0 AND f.id > ?1 AND ?2 = ?2 AND {condition} ORDER BY f.id LIMIT 1000"
+             WHERE f.id > ?1 AND ?2 = ?2 AND {condition} ORDER BY f.id LIMIT 1000"
         );
         let mut after = i64::MIN;
         loop {
@@ -85,36 +91,14 @@ impl Write<'_> {
             };
             after = last;
             for id in page {
-                self.place(FileId(id), Content::Same)?;
+                action(self, FileId(id))?;
             }
         }
     }
 
-    pub(super) fn each_file(
-        &mut self,
-        origin: i64,
-        mut action: impl FnMut(&mut Self, FileId) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut after = i64::MIN;
-        loop {
-            let page: Vec<i64> = self
-                .db
-                .prepare_cached(
-                    "SELECT id FROM files WHERE origin_id = ?1 AND id > ?2 ORDER BY id LIMIT 1000",
-                )
-                .and_then(|mut query| {
-                    query
-                        .query_map((origin, after), |row| row.get(0))?
-                        .collect()
-                })
-                .attempt("read")?;
-            let Some(&last) = page.last() else {
-                return Ok(());
-            };
-            after = last;
-            for id in page {
-                action(self, FileId(id))?;
-            }
-        }
+    /// Places all tracks of the origins that `condition` chooses.
+    fn place_all(&mut self, condition: &str, origin: i64) -> Result<(), Error> {
+        let tracks = format!("f.kind = 0 AND {condition}");
+        self.each_file(&tracks, origin, |write, id| write.place(id, Content::Same))
     }
 }
