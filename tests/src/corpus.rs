@@ -8,9 +8,9 @@ use crate::sh;
 
 /// The real paths of the library's audio files, and what is right about their place in the mount.
 pub const TRACKS: [(&str, &str); 13] = [
-    ("rock/alpha/01.flac", "Alpha/First (2001) [FLAC]/01 - One.flac"),
+    ("rock/alpha/01.flac", "Alpha/First (2001) [FLAC]/01 - One [*].flac"),
     ("rock/alpha/two.flac", "Alpha/First (2001) [FLAC]/02 - Two.flac"),
-    ("rock/Duplicate of alpha/01 copy.flac", "Alpha/First (2001) [FLAC]/01 - One [*].flac"),
+    ("rock/Duplicate of alpha/01 copy.flac", "Alpha/First (2001) [FLAC]/01 - One.flac"),
     ("Ünïcode/beta/track.mp3", "Beta/Zweite (1999) [MP3]/04 - Süß.mp3"),
     ("Ünïcode/beta/x/y/z/deep.ogg", "Gamma/Third [OGG]/01 - Deep.ogg"),
     ("opus files/o.opus", "Delta/Fourth (2010) [OPUS]/02 - Opus.opus"),
@@ -23,14 +23,15 @@ pub const TRACKS: [(&str, &str); 13] = [
     ("untagged/live at home.wav", "Unknown Artist/Unknown Album [WAV]/00 - live at home.wav"),
 ];
 
-/// The companions, with their places.
-pub const COMPANIONS: [(&str, &str); 6] = [
+/// The companions, with their places: one for each album that tracks of their directory are on.
+pub const COMPANIONS: [(&str, &str); 7] = [
     ("rock/alpha/cover.jpg", "Alpha/First (2001) [FLAC]/cover.jpg"),
     ("rock/alpha/two.lrc", "Alpha/First (2001) [FLAC]/02 - Two.lrc"),
     ("rock/alpha/rip.log", "Alpha/First (2001) [FLAC]/rip.log"),
     ("box/folder.jpg", "Theta/Box (1990) [FLAC]/Disc 1/folder.jpg"),
     ("box/folder.jpg", "Theta/Box (1990) [FLAC]/Disc 2/folder.jpg"),
     ("w/booklet.pdf", "Zeta/Sixth [WAV]/booklet.pdf"),
+    ("w/booklet.pdf", "Eta/Seventh [AIFF]/booklet.pdf"),
 ];
 
 /// Copies the library to `target`, which must not exist.
@@ -98,4 +99,10 @@ pub fn matches(pattern: &str, name: &str) -> bool {
             .and_then(|rest| rest.strip_suffix(tail))
             .is_some_and(|suffix| suffix.starts_with('[') && suffix.ends_with(']')),
     }
+}
+
+/// Different files of the library: tracks and companions.
+pub fn files_count() -> usize {
+    let all = TRACKS.iter().chain(&COMPANIONS).map(|(real, _)| real);
+    all.collect::<std::collections::BTreeSet<_>>().len()
 }

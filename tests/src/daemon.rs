@@ -1,5 +1,6 @@
 //! The real daemon, in a home of its own.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -90,6 +91,23 @@ impl Home {
         command
     }
 
+    /// The same as an ordinary user, to whom everything in the home belongs from now on.
+    ///
+    /// The user's sockets lie in the home as well.
+    pub fn command_as_nobody(&self, args: &[&str]) -> Command {
+        // A build directory may be closed to others.
+        let program = self.path("program");
+        let root = self.dir.path();
+        if !program.exists() {
+            fs::copy(binary(), &program).unwrap();
+            crate::sh(&format!("chown -R nobody:nogroup {root:?}"));
+        }
+        let mut command = self.command(args);
+        command.env("HOME", root).env("XDG_RUNTIME_DIR", root);
+        let user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"];
+        wrapped(&user, program.as_os_str(), &command)
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
@@ -124,6 +142,11 @@ impl Home {
 
     /// Starts the daemon on another mount point and does not wait.
     pub fn start_on(&self, mount_point: &Path, more: &[&str]) -> Daemon {
+        self.start_under(&[], mount_point, more)
+    }
+
+    /// Starts the daemon through a program that becomes it, `prlimit` for one, and does not wait.
+    pub fn start_under(&self, wrapper: &[&str], mount_point: &Path, more: &[&str]) -> Daemon {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let (origin, mount_point) = (self.origin(), mount_point.to_owned());
@@ -133,8 +156,8 @@ impl Home {
             args.extend(["--origin", origin.to_str().unwrap()]);
         }
         args.extend(more);
-        let child = self
-            .command(&args)
+        let command = self.command(&args);
+        let child = wrapped(wrapper, command.get_program(), &command)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
@@ -250,6 +273,20 @@ fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the name in parentheses; Z is a zombie.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// `program` with the arguments and the environment of `command`, run by `wrapper`.
+fn wrapped(wrapper: &[&str], program: &OsStr, command: &Command) -> Command {
+    let mut words = wrapper.iter().map(OsStr::new).chain([program]);
+    let mut all = Command::new(words.next().unwrap());
+    all.args(words).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => all.env(name, value),
+            None => all.env_remove(name),
+        };
+    }
+    all
 }
 
 /// The program under test.

@@ -119,7 +119,7 @@ fn an_origin_that_vanishes_removes_nothing_and_returns() {
     fs::rename(home.origin(), &away).unwrap();
     daemon.wait_for_log("the origin does not answer");
     assert_eq!(tree::stats(daemon.mount_point()), before);
-    let file = daemon.mount_point().join(place_of_one());
+    let file = daemon.mount_point().join(place_of_two());
     assert_eq!(File::open(&file).unwrap_err().raw_os_error(), Some(5), "an error, and at once");
     fs::rename(&away, home.origin()).unwrap();
     assert!(home.run(&["origin", "rescan", &home.origin_id()]).status.success());
@@ -161,7 +161,7 @@ fn an_open_file_keeps_its_content_when_the_original_is_replaced() {
         let home = Home::with_music();
         let daemon = home.mount_scanned(&["--passthrough", mode]);
         let (real, mounted) =
-            (home.origin().join("rock/alpha/01.flac"), daemon.mount_point().join(place_of_one()));
+            (home.origin().join("rock/alpha/two.flac"), daemon.mount_point().join(place_of_two()));
         let old_bytes = fs::read(&real).unwrap();
         let mut old = File::open(&mounted).unwrap();
         let mut head = vec![0; 4096];
@@ -188,8 +188,8 @@ fn an_open_file_keeps_its_content_when_the_original_is_replaced() {
 fn an_open_right_after_a_replacement_finds_the_new_content() {
     let home = Home::with_music();
     let daemon = home.mount_scanned(&[]);
-    let real = home.origin().join("rock/alpha/01.flac");
-    let mounted = daemon.mount_point().join(place_of_one());
+    let real = home.origin().join("rock/alpha/two.flac");
+    let mounted = daemon.mount_point().join(place_of_two());
     for round in 0..5 {
         tree::paths(daemon.mount_point());
         sh(&format!("metaflac --remove-tag=COMMENT --set-tag=COMMENT=round-{round} {real:?}"));
@@ -252,7 +252,7 @@ fn a_hangup_asks_for_a_scan() {
     daemon.stop();
 }
 
-fn place_of_one() -> &'static str {
-    "Alpha/First (2001) [FLAC]/01 - One.flac"
+fn place_of_two() -> &'static str {
+    "Alpha/First (2001) [FLAC]/02 - Two.flac"
 }
 

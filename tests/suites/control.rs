@@ -39,7 +39,7 @@ async fn the_calls_of_this_version_answer_and_the_rest_says_unimplemented() {
     let origins = client.list_origins(()).await.unwrap().into_inner().origins;
     let [origin] = &origins[..] else { panic!("{origins:?}") };
     assert_eq!(origin.origin_type, "local");
-    assert_eq!(origin.file_count as usize, corpus::TRACKS.len() + corpus::COMPANIONS.len() - 1);
+    assert_eq!(origin.file_count as usize, corpus::files_count());
     assert!(origin.last_sync_unix > 0 && origin.total_bytes > 1_000_000);
     let health = origin.health.as_ref().unwrap();
     assert_eq!(health.status(), v1::HealthStatus::HealthHealthy);

@@ -86,30 +86,11 @@ fn bare() -> Home {
     home
 }
 
-/// `command` as an ordinary user, to whom everything in the home belongs.
-fn as_nobody(home: &Home, command: &Command) -> Command {
-    let root = home.path("");
-    sh(&format!("chown -R nobody:nogroup {root:?}"));
-    // A build directory may be closed to others.
-    let binary = home.path("musicfs");
-    fs::copy(command.get_program(), &binary).unwrap();
-    let mut user = Command::new("setpriv");
-    user.args([
-        "--reuid",
-        "nobody",
-        "--regid",
-        "nogroup",
-        "--clear-groups",
-        "--",
-    ]);
-    user.arg(binary).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            user.env(name, value);
-        }
-    }
-    user.env("HOME", &root).env("XDG_RUNTIME_DIR", &root);
-    user
+/// `mount_on` the home's mount point as an ordinary user.
+fn mount_as_nobody(home: &Home, origin: &Path) -> Command {
+    let mount_point = home.mount_point();
+    let origin = origin.to_str().unwrap();
+    home.command_as_nobody(&["mount", mount_point.to_str().unwrap(), "--origin", origin])
 }
 
 /// `command` in a mount namespace of its own, after the shell commands of `setup`.
@@ -147,7 +128,7 @@ fn an_origin_that_cannot_be_used_is_named() {
     );
     let closed = home.path("closed");
     fs::create_dir(&closed).unwrap();
-    let command = as_nobody(&home, &mount_of(&home, closed.to_str().unwrap()));
+    let command = mount_as_nobody(&home, &closed);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     refused(command, 1, &["closed", "ermission denied"]);
     assert!(!is_mounted(&home.mount_point()));
@@ -227,7 +208,7 @@ fn a_machine_without_fuse_is_told_what_it_lacks() {
     let mount = mount_on(&home, &home.mount_point());
     let masked = isolated("mount -t tmpfs tmpfs /dev", &mount);
     refused(masked, 1, &["/dev/fuse", "does not exist", "modprobe fuse"]);
-    let user = as_nobody(&home, &mount);
+    let user = mount_as_nobody(&home, &home.origin());
     let closed =
         "mount -t tmpfs tmpfs /dev; mknod -m 600 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3";
     refused(
@@ -246,7 +227,7 @@ fn a_machine_without_fuse_is_told_what_it_lacks() {
         &user,
     );
     refused(helpless, 1, &["fusermount3", "fuse3"]);
-    let mut shared = as_nobody(&home, &mount);
+    let mut shared = mount_as_nobody(&home, &home.origin());
     shared.arg("--allow-other");
     let strict = format!("{open}; mount --bind /dev/null /etc/fuse.conf");
     refused(
@@ -260,7 +241,7 @@ fn a_machine_without_fuse_is_told_what_it_lacks() {
 fn a_state_directory_that_cannot_be_written_is_named() {
     let home = bare();
     let state = home.path("state");
-    let command = as_nobody(&home, &mount_on(&home, &home.mount_point()));
+    let command = mount_as_nobody(&home, &home.origin());
     fs::create_dir(&state).unwrap();
     fs::set_permissions(&state, fs::Permissions::from_mode(0o555)).unwrap();
     refused(command, 1, &["state", "ermission denied"]);
