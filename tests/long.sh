@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What takes too long for every change: many seeds, many crashes, much damage, the benchmarks.
-# Run before an issue is called done.
+# Run before a release, and before a piece of work is called done.
 #
 # usage: tests/long.sh [first seed]
 set -euo pipefail

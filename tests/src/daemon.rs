@@ -37,8 +37,14 @@ impl Home {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = tempfile::Builder::new().prefix("musicfs-test-").tempdir().unwrap();
-        let home = Self { dir, name: format!("test-{}-{number}", std::process::id()) };
+        let dir = tempfile::Builder::new()
+            .prefix("musicfs-test-")
+            .tempdir()
+            .unwrap();
+        let home = Self {
+            dir,
+            name: format!("test-{}-{number}", std::process::id()),
+        };
         fs::create_dir(home.mount_point()).unwrap();
         home
     }
@@ -87,7 +93,10 @@ impl Home {
             let path = self.path(&variable.to_lowercase());
             command.env(format!("XDG_{variable}_HOME"), path);
         }
-        command.env("MUSICFS_NAME", &self.name).env_remove("NOTIFY_SOCKET").args(args);
+        command
+            .env("MUSICFS_NAME", &self.name)
+            .env_remove("NOTIFY_SOCKET")
+            .args(args);
         command
     }
 
@@ -104,13 +113,28 @@ impl Home {
         }
         let mut command = self.command(args);
         command.env("HOME", root).env("XDG_RUNTIME_DIR", root);
-        let user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"];
+        let user = [
+            "setpriv",
+            "--reuid",
+            "nobody",
+            "--regid",
+            "nogroup",
+            "--clear-groups",
+            "--",
+        ];
         wrapped(&user, program.as_os_str(), &command)
     }
 
     /// Runs the program to its end.
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
+    }
+
+    /// The state that `musicfs status` shows; empty if there is no daemon.
+    pub fn state_shown(&self) -> String {
+        let output = self.run(&["--json", "status"]);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        value["state"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The id of the only origin of the running daemon.
@@ -163,7 +187,11 @@ impl Home {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Daemon { child, mount_point, log }
+        Daemon {
+            child,
+            mount_point,
+            log,
+        }
     }
 }
 
@@ -195,21 +223,30 @@ impl Daemon {
 
     /// Waits until `times` scans are over.
     pub fn wait_scanned(&self, times: usize) {
-        wait_until("the scan", || self.log().matches(" INFO scanned ").count() >= times);
+        wait_until("the scan", || {
+            self.log().matches(" INFO scanned ").count() >= times
+        });
     }
 
-    /// Ends it with a signal and asserts a clean end: exit code 0, nothing mounted.
-    pub fn stop_with(mut self, signal: rustix::process::Signal) {
+    /// Ends it with a signal and asserts a clean end: exit code 0, nothing mounted, and no warning
+    /// but those that hold one of `expected`.
+    pub fn stop_with(mut self, signal: rustix::process::Signal, expected: &[&str]) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}:\n{}", self.log());
         assert!(!is_mounted(&self.mount_point), "something stayed mounted");
+        self.assert_quiet(expected);
     }
 
-    /// Ends it with SIGTERM, cleanly.
+    /// Ends it with SIGTERM, cleanly; it must not have warned of anything.
     pub fn stop(self) {
-        self.stop_with(rustix::process::Signal::TERM);
+        self.stop_expecting(&[]);
+    }
+
+    /// Ends it with SIGTERM, cleanly; it may have warned of what holds one of `expected`.
+    pub fn stop_expecting(self, expected: &[&str]) {
+        self.stop_with(rustix::process::Signal::TERM, expected);
     }
 
     /// Kills it at once; the dead mount stays.
@@ -237,8 +274,16 @@ impl Daemon {
     /// Resident memory in bytes.
     pub fn rss_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
     }
 }
 
@@ -266,13 +311,16 @@ impl Drop for Home {
 /// True if something is mounted at `path` itself.
 pub fn is_mounted(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    mounts.lines().any(|line| line.split(' ').nth(4) == path.to_str())
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(4) == path.to_str())
 }
 
 fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the name in parentheses; Z is a zombie.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// `program` with the arguments and the environment of `command`, run by `wrapper`.
@@ -296,5 +344,7 @@ fn binary() -> PathBuf {
     }
     let test = std::env::current_exe().unwrap();
     let debug = test.ancestors().find(|dir| dir.join("musicfs").is_file());
-    debug.expect("no musicfs beside the tests: run `cargo build -p musicfs`").join("musicfs")
+    debug
+        .expect("no musicfs beside the tests: run `cargo build -p musicfs`")
+        .join("musicfs")
 }

@@ -8,6 +8,7 @@
 pub mod bulk;
 pub mod corpus;
 pub mod daemon;
+pub mod outcome;
 pub mod tree;
 
 use std::process::{Command, Output};

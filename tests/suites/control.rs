@@ -23,9 +23,16 @@ async fn connect(socket: &Path) -> Channel {
     let socket = socket.to_owned();
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
-        async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+        async move {
+            tokio::net::UnixStream::connect(socket)
+                .await
+                .map(TokioIo::new)
+        }
     });
-    Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap()
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,32 +44,83 @@ async fn the_calls_of_this_version_answer_and_the_rest_says_unimplemented() {
     assert_eq!(status.mount_point, home.mount_point().to_str().unwrap());
     assert_eq!(status.state(), v1::MountState::Ready);
     let origins = client.list_origins(()).await.unwrap().into_inner().origins;
-    let [origin] = &origins[..] else { panic!("{origins:?}") };
+    let [origin] = &origins[..] else {
+        panic!("{origins:?}")
+    };
     assert_eq!(origin.origin_type, "local");
     assert_eq!(origin.file_count as usize, corpus::files_count());
     assert!(origin.last_sync_unix > 0 && origin.total_bytes > 1_000_000);
     let health = origin.health.as_ref().unwrap();
     assert_eq!(health.status(), v1::HealthStatus::HealthHealthy);
-    let request = || v1::OriginRequest { origin_id: origin.id.clone() };
+    let request = || v1::OriginRequest {
+        origin_id: origin.id.clone(),
+    };
     let mut progress = client.rescan_origin(request()).await.unwrap().into_inner();
     let mut last = None;
     while let Some(message) = progress.message().await.unwrap() {
         last = Some(message);
     }
     let last = last.unwrap();
-    assert!(last.complete && last.error.is_none() && last.files_changed == 0, "{last:?}");
+    assert!(
+        last.complete && last.error.is_none() && last.files_changed == 0,
+        "{last:?}"
+    );
     let refused = client.forget_origin(request()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    let unknown = v1::OriginRequest { origin_id: "nowhere".into() };
-    assert_eq!(client.forget_origin(unknown).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(client.get_cache_stats(()).await.unwrap_err().code(), Code::Unimplemented);
-    assert_eq!(client.list_pins(()).await.unwrap_err().code(), Code::Unimplemented);
-    let search = v1::SearchRequest::default();
-    assert_eq!(client.search(search).await.unwrap_err().code(), Code::Unimplemented);
-    client.shutdown(v1::ShutdownRequest::default()).await.unwrap();
+    let unknown = v1::OriginRequest {
+        origin_id: "nowhere".into(),
+    };
+    assert_eq!(
+        client.forget_origin(unknown).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    client
+        .shutdown(v1::ShutdownRequest::default())
+        .await
+        .unwrap();
     let mut daemon = daemon;
     assert_eq!(daemon.wait(), 0);
     assert!(!is_mounted(&home.mount_point()) && !home.socket().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_later_versions_answer_says_unimplemented() {
+    let home = Home::with_music();
+    let daemon = home.mount_scanned(&[]);
+    let mut client = MusicFsClient::new(connect(&home.socket()).await);
+    let codes = [
+        client.get_cache_stats(()).await.map(drop),
+        client
+            .clear_cache(v1::ClearCacheRequest::default())
+            .await
+            .map(drop),
+        client
+            .prefetch(v1::PrefetchRequest::default())
+            .await
+            .map(drop),
+        client.search(v1::SearchRequest::default()).await.map(drop),
+        client
+            .search_stream(v1::SearchRequest::default())
+            .await
+            .map(drop),
+        client
+            .subscribe_events(v1::EventFilter::default())
+            .await
+            .map(drop),
+        client.pin(v1::PinRequest::default()).await.map(drop),
+        client.unpin(v1::UnpinRequest::default()).await.map(drop),
+        client.list_pins(()).await.map(drop),
+        client.verify(v1::VerifyRequest::default()).await.map(drop),
+        client.reload(()).await.map(drop),
+    ]
+    .map(|answer| answer.unwrap_err().code());
+    assert_eq!(codes, [Code::Unimplemented; 11]);
+    let mut peers = v1::peers_client::PeersClient::new(connect(&home.socket()).await);
+    assert_eq!(
+        peers.list_peers(()).await.unwrap_err().code(),
+        Code::Unimplemented
+    );
+    daemon.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +133,9 @@ async fn health_and_reflection_answer() {
         let mut client = HealthClient::new(channel.clone());
         let mut serving = false;
         for _ in 0..200 {
-            let request = HealthCheckRequest { service: service.to_owned() };
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
             let answer = client.check(request).await;
             serving = answer.is_ok_and(|answer| answer.into_inner().status == 1);
             if serving {
@@ -90,13 +150,30 @@ async fn health_and_reflection_answer() {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
-    let answers = reflection.server_reflection_info(tokio_stream::once(request)).await.unwrap();
-    let answer = answers.into_inner().message().await.unwrap().unwrap().message_response.unwrap();
+    let answers = reflection
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap();
+    let answer = answers
+        .into_inner()
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .message_response
+        .unwrap();
     let server_reflection_response::MessageResponse::ListServicesResponse(list) = answer else {
         panic!("{answer:?}");
     };
-    let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-    assert!(names.iter().any(|name| name == "musicfs.v1.MusicFS"), "{names:?}");
+    let names: Vec<_> = list
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    assert!(
+        names.iter().any(|name| name == "musicfs.v1.MusicFS"),
+        "{names:?}"
+    );
     daemon.stop();
 }
 
@@ -112,14 +189,85 @@ fn the_socket_is_private() {
 }
 
 #[test]
+fn the_default_instance_has_a_link_beside_its_directory() {
+    let home = Home::with_music();
+    let (mount, origin) = (home.mount_point(), home.origin());
+    let (mount, origin) = (mount.to_str().unwrap(), origin.to_str().unwrap());
+    // As a user with a runtime directory of its own: root has but one default instance.
+    let run = |args: &[&str]| {
+        let mut command = home.command_as_nobody(&[&["--name", "default"], args].concat());
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    run(&["mount", mount, "--origin", origin, "--daemon"]);
+    let (link, socket) = (home.path("musicfs.sock"), home.path("musicfs/default.sock"));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::canonicalize(&link).unwrap(), socket);
+    assert_eq!(
+        fs::metadata(socket.parent().unwrap())
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
+    assert!(std::os::unix::net::UnixStream::connect(&link).is_ok());
+    run(&["umount"]);
+    assert!(
+        fs::symlink_metadata(&link).is_err()
+            && !socket.exists()
+            && !is_mounted(&home.mount_point())
+    );
+}
+
+#[test]
+fn a_signal_ends_the_mount_even_while_it_is_in_use() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let home = Home::with_music();
+        let daemon = home.mount_scanned(&["--drain-timeout-ms", "100"]);
+        let path = musicfs_tests::tree::files(daemon.mount_point()).remove(0);
+        let held = fs::File::open(daemon.mount_point().join(path)).unwrap();
+        let mut user = std::process::Command::new("sleep");
+        let user = user
+            .arg("60")
+            .current_dir(daemon.mount_point())
+            .spawn()
+            .unwrap();
+        let user = musicfs_tests::outcome::Guarded(user);
+        daemon.stop_with(signal, &["open"]);
+        drop((held, user));
+        assert!(fs::read_dir(home.mount_point()).unwrap().next().is_none());
+        assert!(!home.socket().exists());
+    }
+}
+
+#[test]
 fn the_commands_speak_to_the_daemon() {
     let home = Home::with_music();
-    assert_eq!(home.run(&["status"]).status.code(), Some(3), "nothing runs yet");
+    assert_eq!(
+        home.run(&["status"]).status.code(),
+        Some(3),
+        "nothing runs yet"
+    );
     let mount = home.mount_point();
     let origin = home.origin();
-    let args = ["mount", mount.to_str().unwrap(), "--origin", origin.to_str().unwrap(), "--daemon"];
+    let args = [
+        "mount",
+        mount.to_str().unwrap(),
+        "--origin",
+        origin.to_str().unwrap(),
+        "--daemon",
+    ];
     let started = home.run(&args);
-    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    assert!(
+        started.status.success(),
+        "{}",
+        String::from_utf8_lossy(&started.stderr)
+    );
     assert!(fs::read_dir(&mount).is_ok() && is_mounted(&mount));
     let json = |args: &[&str]| -> serde_json::Value {
         let output = home.run(&[&["--json"], args].concat());
@@ -127,14 +275,23 @@ fn the_commands_speak_to_the_daemon() {
         serde_json::from_slice(&output.stdout).unwrap()
     };
     wait_until("the scan", || json(&["status"])["state"] == "ready");
-    assert!(home.run(&["origin", "rescan", &home.origin_id()]).status.success());
+    assert!(
+        home.run(&["origin", "rescan", &home.origin_id()])
+            .status
+            .success()
+    );
     assert!(home.run(&["config", "show"]).status.success());
     let refused = home.run(&["origin", "forget", &home.origin_id()]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(home.run(&["umount"]).status.success());
     assert!(!is_mounted(&mount));
     assert_eq!(home.run(&["umount"]).status.code(), Some(3));
-    for args in [&["version"][..], &["completions", "bash"], &["man"], &["doctor"]] {
+    for args in [
+        &["version"][..],
+        &["completions", "bash"],
+        &["man"],
+        &["doctor"],
+    ] {
         let output = home.run(args);
         assert!(!output.stdout.is_empty(), "{args:?}");
     }
@@ -155,7 +312,10 @@ fn an_origin_that_is_no_longer_configured_is_hidden_until_it_is_forgotten() {
     let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
     let origins = list["origins"].as_array().unwrap();
     assert_eq!(origins.len(), 2);
-    let hidden = origins.iter().find(|origin| origin["file_count"] != 1).unwrap();
+    let hidden = origins
+        .iter()
+        .find(|origin| origin["file_count"] != 1)
+        .unwrap();
     let id = hidden["id"].as_str().unwrap();
     assert!(home.run(&["origin", "forget", id]).status.success());
     let list = home.run(&["--json", "origin", "list"]);
@@ -168,8 +328,15 @@ fn the_demo_shows_a_tree_and_vouches_for_its_bytes() {
     let home = Home::new();
     let output = home.run(&["demo", "--once"]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("[FLAC]/") && text.contains("every byte as in the original"), "{text}");
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains("[FLAC]/") && text.contains("every byte as in the original"),
+        "{text}"
+    );
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("musicfs-demo"), "the demo left its mount");
 }

@@ -76,7 +76,10 @@ fn step(home: &Home, flac: &Flac, model: &mut Model, random: &mut Random) {
                 format!("COMMENT={}", random.number()),
             ];
             let mut bytes = flac.tagged(&tags);
-            bytes.extend(std::iter::repeat_n(random.number() as u8, random.below(300_000)));
+            bytes.extend(std::iter::repeat_n(
+                random.number() as u8,
+                random.below(300_000),
+            ));
             fs::create_dir_all(real.parent().unwrap()).unwrap();
             let temporary = home.path("temporary");
             fs::write(&temporary, &bytes).unwrap();
@@ -94,7 +97,9 @@ fn check(daemon: &Daemon, model: &Model, random: &mut Random, seed: u64) {
         files = std::panic::catch_unwind(|| tree::real_paths(mount)).unwrap_or_default();
         let sizes = |(path, real): (&String, &String)| {
             let len = fs::metadata(mount.join(path)).map_or(0, |stat| stat.len());
-            model.get(real).is_some_and(|bytes| bytes.len() as u64 == len)
+            model
+                .get(real)
+                .is_some_and(|bytes| bytes.len() as u64 == len)
         };
         files.len() == model.len() && files.iter().all(sizes)
     });
@@ -112,6 +117,9 @@ fn check(daemon: &Daemon, model: &Model, random: &mut Random, seed: u64) {
         let read = file.read_at(&mut buffer, offset as u64).unwrap();
         let expected = &bytes[offset.min(bytes.len())..];
         let expected = &expected[..expected.len().min(buffer.len())];
-        assert!(&buffer[..read] == expected, "seed {seed}: {path} at {offset}");
+        assert!(
+            &buffer[..read] == expected,
+            "seed {seed}: {path} at {offset}"
+        );
     }
 }

@@ -97,7 +97,8 @@ pub(crate) struct MountArgs {
     /// Where to mount: an empty directory
     #[arg(value_name = "MNT", env = "MUSICFS_MOUNT_POINT", value_hint = ValueHint::DirPath)]
     pub(crate) mount_point: Option<PathBuf>,
-    /// Go on in the background once the mount is there; the log goes to <state>/musicfs.log
+    /// Go on in the background once the mount is there; musicfs.log in the state directory is
+    /// the log
     #[arg(long, env = "MUSICFS_DAEMON", value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(

@@ -24,7 +24,7 @@ impl Format {
     /// Prints one result: `value` as JSON, or what `text` makes.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub(crate) fn print(self, value: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {
         match self {
             Self::Text => write(text().as_bytes()),
@@ -35,7 +35,7 @@ impl Format {
     /// Prints one of several results: `value` as one line of JSON, or what `text` makes.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub(crate) fn line(self, value: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {
         match self {
             Self::Text => write(text().as_bytes()),

@@ -380,12 +380,14 @@ impl Ingest {
                 self.watch = None;
             }
             Err(PassError::Index(error)) => {
+                let message = format!("the index cannot be used: {}", with_causes(error));
                 tracing::error!(
                     origin = %self.origin.id(),
                     error = %with_causes(error),
-                    "the index cannot be written; trying again in {} s: make room or mend the disk",
+                    "the index cannot be used; trying again in {} s: make room or mend the disk",
                     RETRY_AFTER.as_secs()
                 );
+                self.set_health(HealthState::Degraded, Duration::ZERO, Some(message));
                 self.shared.note_damage(error);
                 self.next_walk = Some(Instant::now() + RETRY_AFTER);
             }
