@@ -33,7 +33,10 @@ pub fn make_library(dir: &Path, count: usize) -> io::Result<()> {
             format!("TRACKNUMBER={track}"),
             format!("DATE={}", 1970 + album % 50),
         ];
-        fs::write(folder.join(format!("{track:02}.flac")), template.tagged(&tags))?;
+        fs::write(
+            folder.join(format!("{track:02}.flac")),
+            template.tagged(&tags),
+        )?;
     }
     Ok(())
 }
@@ -73,7 +76,10 @@ impl Flac {
                 break;
             }
         }
-        Ok(Self { stream_info: bytes[8..42].to_vec(), audio: bytes[at..].to_vec() })
+        Ok(Self {
+            stream_info: bytes[8..42].to_vec(),
+            audio: bytes[at..].to_vec(),
+        })
     }
 
     /// The file with these Vorbis comments.
@@ -87,13 +93,24 @@ impl Flac {
         let count = u32::try_from(comments.len()).unwrap_or(u32::MAX);
         let mut lines = Vec::new();
         for comment in comments {
-            lines.extend(u32::try_from(comment.len()).unwrap_or(u32::MAX).to_le_bytes());
+            lines.extend(
+                u32::try_from(comment.len())
+                    .unwrap_or(u32::MAX)
+                    .to_le_bytes(),
+            );
             lines.extend(comment.as_bytes());
         }
         block.extend(count.to_le_bytes());
         block.extend(lines);
         let len = u32::try_from(block.len()).unwrap_or(u32::MAX).to_be_bytes();
-        [b"fLaC\x00\x00\x00\x22", &self.stream_info[..], &[0x84], &len[1..], &block, &self.audio]
-            .concat()
+        [
+            b"fLaC\x00\x00\x00\x22",
+            &self.stream_info[..],
+            &[0x84],
+            &len[1..],
+            &block,
+            &self.audio,
+        ]
+        .concat()
     }
 }

@@ -8,28 +8,70 @@ use crate::sh;
 
 /// The real paths of the library's audio files, and what is right about their place in the mount.
 pub const TRACKS: [(&str, &str); 13] = [
-    ("rock/alpha/01.flac", "Alpha/First (2001) [FLAC]/01 - One [*].flac"),
-    ("rock/alpha/two.flac", "Alpha/First (2001) [FLAC]/02 - Two.flac"),
-    ("rock/Duplicate of alpha/01 copy.flac", "Alpha/First (2001) [FLAC]/01 - One.flac"),
-    ("Ünïcode/beta/track.mp3", "Beta/Zweite (1999) [MP3]/04 - Süß.mp3"),
-    ("Ünïcode/beta/x/y/z/deep.ogg", "Gamma/Third [OGG]/01 - Deep.ogg"),
-    ("opus files/o.opus", "Delta/Fourth (2010) [OPUS]/02 - Opus.opus"),
+    (
+        "rock/alpha/01.flac",
+        "Alpha/First (2001) [FLAC]/01 - One [*].flac",
+    ),
+    (
+        "rock/alpha/two.flac",
+        "Alpha/First (2001) [FLAC]/02 - Two.flac",
+    ),
+    (
+        "rock/Duplicate of alpha/01 copy.flac",
+        "Alpha/First (2001) [FLAC]/01 - One.flac",
+    ),
+    (
+        "Ünïcode/beta/track.mp3",
+        "Beta/Zweite (1999) [MP3]/04 - Süß.mp3",
+    ),
+    (
+        "Ünïcode/beta/x/y/z/deep.ogg",
+        "Gamma/Third [OGG]/01 - Deep.ogg",
+    ),
+    (
+        "opus files/o.opus",
+        "Delta/Fourth (2010) [OPUS]/02 - Opus.opus",
+    ),
     ("itunes/a.m4a", "Epsilon/Fifth (2015) [M4A]/03 - Lossy.m4a"),
-    ("itunes/b.m4a", "Epsilon/Fifth (2015) [M4A]/04 - Lossless.m4a"),
+    (
+        "itunes/b.m4a",
+        "Epsilon/Fifth (2015) [M4A]/04 - Lossless.m4a",
+    ),
     ("w/a v.wav", "Zeta/Sixth [WAV]/05 - Wave.wav"),
     ("w/i.aiff", "Eta/Seventh [AIFF]/06 - Aiff.aiff"),
-    ("box/cd1.flac", "Theta/Box (1990) [FLAC]/Disc 1/01 - Side A.flac"),
-    ("box/cd2.flac", "Theta/Box (1990) [FLAC]/Disc 2/01 - Side B.flac"),
-    ("untagged/live at home.wav", "Unknown Artist/Unknown Album [WAV]/00 - live at home.wav"),
+    (
+        "box/cd1.flac",
+        "Theta/Box (1990) [FLAC]/Disc 1/01 - Side A.flac",
+    ),
+    (
+        "box/cd2.flac",
+        "Theta/Box (1990) [FLAC]/Disc 2/01 - Side B.flac",
+    ),
+    (
+        "untagged/live at home.wav",
+        "Unknown Artist/Unknown Album [WAV]/00 - live at home.wav",
+    ),
 ];
 
 /// The companions, with their places: one for each album that tracks of their directory are on.
 pub const COMPANIONS: [(&str, &str); 7] = [
-    ("rock/alpha/cover.jpg", "Alpha/First (2001) [FLAC]/cover.jpg"),
-    ("rock/alpha/two.lrc", "Alpha/First (2001) [FLAC]/02 - Two.lrc"),
+    (
+        "rock/alpha/cover.jpg",
+        "Alpha/First (2001) [FLAC]/cover.jpg",
+    ),
+    (
+        "rock/alpha/two.lrc",
+        "Alpha/First (2001) [FLAC]/02 - Two.lrc",
+    ),
     ("rock/alpha/rip.log", "Alpha/First (2001) [FLAC]/rip.log"),
-    ("box/folder.jpg", "Theta/Box (1990) [FLAC]/Disc 1/folder.jpg"),
-    ("box/folder.jpg", "Theta/Box (1990) [FLAC]/Disc 2/folder.jpg"),
+    (
+        "box/folder.jpg",
+        "Theta/Box (1990) [FLAC]/Disc 1/folder.jpg",
+    ),
+    (
+        "box/folder.jpg",
+        "Theta/Box (1990) [FLAC]/Disc 2/folder.jpg",
+    ),
     ("w/booklet.pdf", "Zeta/Sixth [WAV]/booklet.pdf"),
     ("w/booklet.pdf", "Eta/Seventh [AIFF]/booklet.pdf"),
 ];
@@ -41,7 +83,11 @@ pub const COMPANIONS: [(&str, &str); 7] = [
 pub fn write(target: &Path) {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     let made = MADE.get_or_init(|| {
-        let dir = tempfile::Builder::new().prefix("musicfs-corpus-").tempdir().unwrap().keep();
+        let dir = tempfile::Builder::new()
+            .prefix("musicfs-corpus-")
+            .tempdir()
+            .unwrap()
+            .keep();
         make(&dir);
         dir
     });

@@ -57,7 +57,10 @@ pub fn sh(script: &str) -> String {
 /// # Panics
 /// If there is no shell.
 pub fn sh_output(script: &str) -> Output {
-    Command::new("bash").args(["-euo", "pipefail", "-c", script]).output().unwrap()
+    Command::new("bash")
+        .args(["-euo", "pipefail", "-c", script])
+        .output()
+        .unwrap()
 }
 
 /// A number from the environment, for the suites that can do more than every change needs.

@@ -15,7 +15,12 @@ pub fn paths(root: &Path) -> Vec<String> {
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(&directory).unwrap() {
             let entry = entry.unwrap();
-            let name = entry.path().strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            let name = entry
+                .path()
+                .strip_prefix(root)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
             if entry.file_type().unwrap().is_dir() {
                 open.push(entry.path());
                 paths.push(format!("{name}/"));
@@ -38,7 +43,10 @@ pub fn files(root: &Path) -> Vec<String> {
 /// For each file below `root`, the real path that its extended attribute names.
 pub fn real_paths(root: &Path) -> BTreeMap<String, String> {
     let real = |path: &str| real_path(&root.join(path));
-    files(root).into_iter().map(|path| (path.clone(), real(&path))).collect()
+    files(root)
+        .into_iter()
+        .map(|path| (path.clone(), real(&path)))
+        .collect()
 }
 
 /// The real path of a file in a mount.
@@ -89,6 +97,10 @@ pub fn assert_bytes_equal(mount: &Path, origin: &Path) {
     assert!(!files.is_empty(), "the mount is empty");
     for (path, real) in files {
         let original: PathBuf = origin.join(&real);
-        assert_eq!(hash(&mount.join(&path)), hash(&original), "{path} and {real}");
+        assert_eq!(
+            hash(&mount.join(&path)),
+            hash(&original),
+            "{path} and {real}"
+        );
     }
 }

@@ -177,11 +177,14 @@ async fn health_and_reflection_answer() {
     daemon.stop();
 }
 
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
 #[test]
 fn the_socket_is_private() {
     let home = Home::with_music();
     let daemon = home.mount_scanned(&[]);
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&home.socket()), 0o600);
     assert_eq!(mode(home.socket().parent().unwrap()), 0o700);
     daemon.stop();
@@ -193,10 +196,16 @@ fn the_default_instance_has_a_link_beside_its_directory() {
     let home = Home::with_music();
     let (mount, origin) = (home.mount_point(), home.origin());
     let (mount, origin) = (mount.to_str().unwrap(), origin.to_str().unwrap());
-    // As a user with a runtime directory of its own: root has but one default instance.
+    // As a user with a runtime directory of its own: root has but one default instance. Under /tmp,
+    // where a link could be anybody's, none is made.
+    let runtime = tempfile::tempdir_in("/run").unwrap();
+    musicfs_tests::sh(&format!("chown nobody {:?}", runtime.path()));
     let run = |args: &[&str]| {
         let mut command = home.command_as_nobody(&[&["--name", "default"], args].concat());
-        let output = command.output().unwrap();
+        let output = command
+            .env("XDG_RUNTIME_DIR", runtime.path())
+            .output()
+            .unwrap();
         assert!(
             output.status.success(),
             "{}",
@@ -204,17 +213,11 @@ fn the_default_instance_has_a_link_beside_its_directory() {
         );
     };
     run(&["mount", mount, "--origin", origin, "--daemon"]);
-    let (link, socket) = (home.path("musicfs.sock"), home.path("musicfs/default.sock"));
+    let link = runtime.path().join("musicfs.sock");
+    let socket = runtime.path().join("musicfs/default.sock");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(fs::canonicalize(&link).unwrap(), socket);
-    assert_eq!(
-        fs::metadata(socket.parent().unwrap())
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777,
-        0o700
-    );
+    assert_eq!(mode(socket.parent().unwrap()), 0o700);
     assert!(std::os::unix::net::UnixStream::connect(&link).is_ok());
     run(&["umount"]);
     assert!(

@@ -35,7 +35,7 @@ fn after_a_kill_the_tree_is_that_of_a_fresh_scan() {
         );
         daemon.wait_scanned(1);
         let recovered = tree::real_paths(daemon.mount_point());
-        daemon.stop();
+        daemon.stop_expecting(&["removed a mount that a daemon left behind"]);
         let index = rusqlite::Connection::open(home.state().join("metadata.db")).unwrap();
         let check: String = index
             .query_row("PRAGMA integrity_check", [], |row| row.get(0))

@@ -45,8 +45,10 @@ impl Socket {
         fs::set_permissions(&socket, Permissions::from_mode(0o600))
             .map_err(|source| failed("protect", &socket, source))?;
         if let Some(link) = &path.link {
+            // Relative where it can be, so that it holds when the directory is seen elsewhere.
+            let beside = link.parent().and_then(|dir| socket.strip_prefix(dir).ok());
             remove(link)
-                .and_then(|()| symlink(socket.file_name().unwrap_or_default(), link))
+                .and_then(|()| symlink(beside.unwrap_or(&socket), link))
                 .map_err(|source| failed("link", link, source))?;
         }
         Ok(Self {
