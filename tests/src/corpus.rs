@@ -82,16 +82,28 @@ pub const COMPANIONS: [(&str, &str); 7] = [
 /// If an encoder fails or is missing: `tests/run.sh` installs them.
 pub fn write(target: &Path) {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
-        let dir = tempfile::Builder::new()
-            .prefix("musicfs-corpus-")
-            .tempdir()
-            .unwrap()
-            .keep();
-        make(&dir);
-        dir
-    });
+    let made = MADE.get_or_init(made);
     sh(&format!("cp -r --preserve=timestamps {made:?} {target:?}"));
+}
+
+/// The library in the build directory, where it stays until this file changes.
+fn made() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let build = test.ancestors().find(|dir| dir.join("deps").is_dir());
+    let parent = build.map_or_else(std::env::temp_dir, |dir| dir.join("../tmp"));
+    fs::create_dir_all(&parent).unwrap();
+    let version = blake3::hash(include_bytes!("corpus.rs")).to_hex();
+    let path = parent.join(format!("musicfs-corpus-{}", &version[..16]));
+    if !path.exists() {
+        let dir = tempfile::tempdir_in(&parent).unwrap();
+        let fresh = dir.path().join("corpus");
+        make(&fresh);
+        // Another process may have been quicker; its files are as good.
+        if let Err(error) = fs::rename(&fresh, &path) {
+            assert!(path.exists(), "{error}");
+        }
+    }
+    path
 }
 
 fn make(dir: &Path) {

@@ -301,9 +301,15 @@ impl Drop for Daemon {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if is_mounted(&self.mount_point()) {
-            let flags = rustix::mount::UnmountFlags::DETACH;
-            let _ = rustix::mount::unmount(self.mount_point(), flags);
+        // Whatever a test that failed half-way has left, the last mount first.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let ours: Vec<&Path> = points
+            .map(Path::new)
+            .filter(|point| point.starts_with(self.dir.path()))
+            .collect();
+        for point in ours.into_iter().rev() {
+            let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
         }
     }
 }

@@ -176,12 +176,13 @@ fn a_disk_that_is_unmounted_removes_nothing_and_returns() {
     let before = tree::files(daemon.mount_point());
     daemon.stop();
     // The disk stays away over a restart, and its directory is there, empty.
-    mount("mount --move ORIGIN $(mktemp -d /tmp/musicfs-moved-XXXXXX)");
-    let moved = sh("awk '$5 ~ /musicfs-moved/ {print $5}' /proc/self/mountinfo | tail -1");
+    let moved = home.path("moved");
+    fs::create_dir(&moved).unwrap();
+    mount(&format!("mount --move ORIGIN {moved:?}"));
     let daemon = home.mount_scanned(&[]);
     let kept = tree::files(daemon.mount_point());
     let log = daemon.log();
-    mount(&format!("mount --move {} ORIGIN", moved.trim()));
+    mount(&format!("mount --move {moved:?} ORIGIN"));
     assert_eq!(kept, before);
     assert!(
         log.contains("missing together with their file system"),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use musicfs_control::{ControlContext, MountView, Socket, SocketPath};
 use musicfs_core::origin::Origin;
@@ -20,6 +20,10 @@ use crate::mount::{MountError, Running};
 
 /// Threads that take requests from the kernel: what they do takes microseconds, so a few serve all.
 const FUSE_THREADS_MAX: usize = 4;
+
+/// How long a mount without an index waits for the first files of the first scan, so as not to show
+/// an empty library; within the half second that a mount may take.
+const FIRST_FILES_WAIT_MAX: Duration = Duration::from_millis(300);
 
 /// Requests to shut down that wait: one is enough, for they all mean the same.
 const SHUTDOWN_ORDERS_MAX: usize = 1;
@@ -71,6 +75,9 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
         link: config.paths.socket_link.clone(),
     })?;
     let library = Arc::new(Library::start(index, origins).await?);
+    if opened != Opened::Existing {
+        library.wait_for_files(FIRST_FILES_WAIT_MAX).await;
+    }
     let mounted = match musicfs_fuse::mount(library.clone(), Handle::current(), &options) {
         Ok(mounted) => mounted,
         Err(error) => {

@@ -15,7 +15,7 @@ use crate::db::connect_for_reading;
 use crate::error::{Attempt, Error};
 use crate::rows::{TAG_COLUMNS, audio_of, tags_of};
 
-/// Connections kept open between queries; more are opened when more threads read at once.
+/// Connections kept open between queries; more threads at once open more.
 const IDLE_CONNECTIONS_MAX: usize = 8;
 
 /// Reads the index, from any thread.
@@ -131,6 +131,8 @@ pub struct KnownFile {
     pub identity: Option<FileIdentity>,
 }
 
+const INSTALLATION: &str = "SELECT value FROM meta WHERE key = 'installation'";
+
 /// The columns of a [`Node`], in a `SELECT` on `entries e LEFT JOIN files f`.
 const NODE: &str = "e.ino, e.file IS NULL, e.mtime, f.origin_size, f.origin_mtime, f.mode";
 
@@ -164,15 +166,11 @@ impl Reader {
     /// The random number that tells this installation from all others.
     ///
     /// # Errors
-    /// [`Error::Sqlite`] as for every query here.
+    /// [`Error::Sqlite`], here and below.
     pub fn installation(&self) -> Result<[u8; 16], Error> {
         self.with(|connection| {
             connection
-                .query_row(
-                    "SELECT value FROM meta WHERE key = 'installation'",
-                    [],
-                    |row| row.get(0),
-                )
+                .query_row(INSTALLATION, [], |row| row.get(0))
                 .attempt("read")
         })
     }
@@ -180,7 +178,7 @@ impl Reader {
     /// The entry called `name` in `parent`.
     ///
     /// # Errors
-    /// [`Error::Sqlite`].
+    /// As above.
     pub fn lookup(&self, parent: Ino, name: &str) -> Result<Option<Node>, Error> {
         let sql = select_node("WHERE e.parent = ?1 AND e.name = ?2");
         self.with(|connection| {

@@ -1,7 +1,6 @@
 //! The facade.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ pub(crate) struct Shared {
     /// Files whose tags are read at once.
     pub(crate) readers_max: usize,
     tree: Mutex<Option<mpsc::Sender<TreeChange>>>,
-    totals: [AtomicU64; 3],
+    totals: watch::Sender<Totals>,
 }
 
 struct Source {
@@ -103,12 +102,7 @@ impl Shared {
 
     fn refresh_totals(&self) {
         match self.index.reader.totals() {
-            Ok(totals) => {
-                let values = [totals.files, totals.directories, totals.bytes];
-                for (cell, value) in self.totals.iter().zip(values) {
-                    cell.store(value, Ordering::Relaxed);
-                }
-            }
+            Ok(totals) => drop(self.totals.send_replace(totals)),
             Err(error) => tracing::warn!(%error, "the totals cannot be read"),
         }
     }
@@ -133,7 +127,7 @@ impl Library {
             index,
             readers_max: cores * 2,
             tree: Mutex::new(None),
-            totals: Default::default(),
+            totals: watch::Sender::default(),
         });
         shared.refresh_totals();
         let stop = CancellationToken::new();
@@ -282,13 +276,17 @@ impl Library {
 
     /// Sums for `statfs`, from memory.
     pub fn totals(&self) -> Totals {
-        let [files, directories, bytes] =
-            std::array::from_fn(|at| self.shared.totals[at].load(Ordering::Relaxed));
-        Totals {
-            files,
-            directories,
-            bytes,
-        }
+        *self.shared.totals.borrow()
+    }
+
+    /// Waits until there is a file to show, for `patience` at most.
+    ///
+    /// A media server that finds an empty library may forget all that it knew of it.
+    pub async fn wait_for_files(&self, patience: Duration) {
+        let mut totals = self.shared.totals.subscribe();
+        let some = totals.wait_for(|totals| totals.files > 0);
+        // Without any file in time, an empty tree is the truth as far as it is known.
+        let _ = tokio::time::timeout(patience, some).await;
     }
 
     /// The changes of the tree from now on. One subscriber at a time: a second ends the first.
