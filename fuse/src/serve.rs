@@ -143,11 +143,12 @@ impl Server {
     }
 
     /// Closes a handle.
-    pub(crate) fn release(&self, fh: FileHandle) -> Result<(), Errno> {
-        if self.table.remove(fh.0) {
-            Ok(())
-        } else {
-            Err(Errno::EBADF)
+    pub(crate) fn release(&self, fh: FileHandle) {
+        if !self.table.remove(fh.0) {
+            debug!(
+                fh = fh.0,
+                "the kernel closed a handle that was never opened"
+            );
         }
     }
 

@@ -89,7 +89,7 @@ fn a_configured_origin_may_be_away_once_it_is_indexed() {
     fs::rename(home.origin(), &away).unwrap();
     let (mount_point, config) = (home.mount_point(), config.to_str().unwrap());
     let args = ["mount", mount_point.to_str().unwrap(), "--config", config];
-    refused(home.command(&args), 1, &["/origin", "no such directory"]);
+    refused(home.command(&args), 1, &["/origin", "no such directory", "mount its disk"]);
     fs::rename(&away, home.origin()).unwrap();
     let daemon = home.mount_scanned(&["--config", config]);
     let before = tree::stats(daemon.mount_point());
@@ -183,7 +183,7 @@ fn a_state_directory_that_cannot_be_written_is_named() {
     let command = mount_as_nobody(&home, &home.origin());
     fs::create_dir(&state).unwrap();
     fs::set_permissions(&state, fs::Permissions::from_mode(0o555)).unwrap();
-    refused(command, 1, &["state", "ermission denied"]);
+    refused(command, 1, &["state", "ermission denied", "XDG_STATE_HOME"]);
 }
 
 #[test]

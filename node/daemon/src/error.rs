@@ -173,6 +173,7 @@ impl Error {
     pub(crate) fn fix(&self) -> Option<String> {
         let fix = match self {
             Self::Config(error) => return error.fix(),
+            Self::Mount(error) => return error.fix().map(str::to_owned),
             Self::AlreadyRunning { .. } => "give this one another name with --name",
             Self::Connect { .. } => "`musicfs doctor` tells more",
             Self::Foreign { .. } => {

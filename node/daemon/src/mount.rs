@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_control::ShutdownOrder;
+use musicfs_core::error::ErrorKind;
 use musicfs_core::id::OriginId;
+use musicfs_core::origin::OriginError;
 use musicfs_fuse::Mounted;
 use musicfs_library::{Library, Phase, Progress};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,14 +30,36 @@ pub(crate) enum MountError {
     #[error(transparent)]
     Index(#[from] musicfs_index::Error),
     /// An origin cannot be used, and nothing is known of it yet.
-    #[error(transparent)]
-    Origin(#[from] musicfs_core::origin::OriginError),
+    #[error("use origin {id}")]
+    Origin {
+        /// Its id.
+        id: OriginId,
+        /// What is wrong with it.
+        source: OriginError,
+    },
     /// The library cannot start.
     #[error(transparent)]
     Library(#[from] musicfs_library::Error),
     /// The control socket cannot be served.
     #[error(transparent)]
     Control(#[from] musicfs_control::ControlError),
+}
+
+impl MountError {
+    /// What the user can do, where the message does not say it.
+    pub(crate) fn fix(&self) -> Option<&'static str> {
+        match self {
+            Self::Origin { .. } => Some("mount its disk, or correct its path"),
+            Self::Index(error) => match error.kind() {
+                ErrorKind::Denied => {
+                    Some("make the state directory writable, or name another in XDG_STATE_HOME")
+                }
+                ErrorKind::Exhausted => Some("make room on that disk"),
+                _ => None,
+            },
+            Self::Mount(_) | Self::Unmount(_) | Self::Library(_) | Self::Control(_) => None,
+        }
+    }
 }
 
 /// A mount that serves.

@@ -67,7 +67,11 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
     if opened == Opened::New {
         // With an index, an origin that is away stays listed. Without one there is nothing to show.
         for origin in &origins {
-            origin.check().await?;
+            let refused = |source| MountError::Origin {
+                id: origin.id().clone(),
+                source,
+            };
+            origin.check().await.map_err(refused)?;
         }
     }
     let socket = Socket::bind(SocketPath {
