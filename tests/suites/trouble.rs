@@ -89,7 +89,11 @@ fn a_configured_origin_may_be_away_once_it_is_indexed() {
     fs::rename(home.origin(), &away).unwrap();
     let (mount_point, config) = (home.mount_point(), config.to_str().unwrap());
     let args = ["mount", mount_point.to_str().unwrap(), "--config", config];
-    refused(home.command(&args), 1, &["/origin", "no such directory", "mount its disk"]);
+    refused(
+        home.command(&args),
+        1,
+        &["/origin", "no such directory", "mount its disk"],
+    );
     fs::rename(&away, home.origin()).unwrap();
     let daemon = home.mount_scanned(&["--config", config]);
     let before = tree::stats(daemon.mount_point());
