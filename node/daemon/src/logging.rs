@@ -4,8 +4,10 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-/// The tag library's own remarks name no file; what they lead to is logged with its name.
-const SILENT: &str = "lofty=off";
+/// What libraries say that helps nobody. The tag library's remarks name no file; what they lead to is
+/// logged with its name. The FUSE library calls it an error when the kernel no longer waits for a
+/// reply, as it does for interrupted requests and for those that an unmount cuts off.
+const SILENT: &str = "lofty=off,fuser::reply=off";
 
 /// Starts logging with a filter that the configuration has checked.
 ///

@@ -139,15 +139,17 @@ impl Pass {
         for parent in &parents {
             directories.extend(self.list(parent, Depth::One).await?);
         }
+        let mut walked: Vec<&OriginPath> = Vec::new();
         for entry in places.entries.intersection(&directories) {
             // A directory that is new, or said to be, is listed with all below it; one below
             // another that was listed so already is not listed twice.
             let reader = &self.shared.index.reader;
             let is_new = places.directories.contains(entry)
                 || reader.next_dir(self.row, entry, None)?.is_none();
-            if is_new && !self.listed.contains_key(&hash(entry)) {
+            if is_new && !walked.iter().any(|above| entry.is_within(above)) {
                 self.list(entry, Depth::All).await?;
                 self.sweep(entry)?;
+                walked.push(entry);
             }
         }
         for entry in &places.entries {
