@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use musicfs_core::error::ErrorKind;
+use musicfs_core::error::{ErrorKind, with_causes};
 use tonic::{Code, Status};
 
 /// Why the control socket cannot be served.
@@ -49,11 +49,5 @@ pub(crate) fn code(kind: ErrorKind) -> Code {
 
 /// A library's error as the status of a call.
 pub(crate) fn status(error: &musicfs_library::Error) -> Status {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    Status::new(code(error.kind()), text)
+    Status::new(code(error.kind()), with_causes(error))
 }

@@ -1,4 +1,4 @@
-//! What can be done about an error, whatever its cause.
+//! What can be done about an error, whatever its cause, and how it is told.
 
 /// What the caller of a failed operation can do about it.
 ///
@@ -26,4 +26,16 @@ pub enum ErrorKind {
     Cancelled,
     /// The operation is not offered.
     Unsupported,
+}
+
+/// An error with its causes on one line, each behind a colon.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
 }

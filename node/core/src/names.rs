@@ -194,6 +194,19 @@ fn device_len(name: &str) -> Option<usize> {
     is_device.then_some(base.len())
 }
 
+/// The part before the last dot, and the one after it; a leading dot starts no extension.
+pub fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
+    match name.iter().rposition(|&byte| byte == b'.') {
+        Some(at) if at > 0 => (&name[..at], &name[at + 1..]),
+        _ => (name, b""),
+    }
+}
+
+/// The extension of a name in lower case, as text; empty if there is none.
+pub fn extension_of(name: &[u8]) -> String {
+    String::from_utf8_lossy(split_extension(name).1).to_lowercase()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

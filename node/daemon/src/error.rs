@@ -1,9 +1,10 @@
 //! What can go wrong in a command, the line that tells it, and the exit code that follows.
 
-use std::error::Error as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use musicfs_core::error::with_causes;
 
 use crate::config::ConfigError;
 use crate::mount::MountError;
@@ -193,13 +194,7 @@ impl Error {
         if let Self::NotRunning { .. } = self {
             return format!("musicfs: {self}: start one with `musicfs mount`");
         }
-        let mut line = format!("musicfs: cannot {self}");
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let mut line = format!("musicfs: cannot {}", with_causes(self));
         if let Some(fix) = self.fix() {
             line.push_str(". ");
             line.push_str(&fix);

@@ -6,14 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use musicfs_core::id::{FileId, Ino, OriginId};
 use musicfs_core::origin::FileIdentity;
 use musicfs_core::path::OriginPath;
-use musicfs_core::tags::TrackInfo;
 use musicfs_core::version::{ContentVersion, Validator};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::change::FileKind;
 use crate::db::connect_for_reading;
 use crate::error::{Attempt, Error};
-use crate::rows::{TAG_COLUMNS, audio_of, tags_of};
 
 /// Connections kept open between queries; more threads at once open more.
 const IDLE_CONNECTIONS_MAX: usize = 8;
@@ -293,28 +291,6 @@ impl Reader {
             path,
             version,
         }))
-    }
-
-    /// The tags of a file's entry; `None` for a directory or an entry that is gone.
-    ///
-    /// # Errors
-    /// As [`Reader::find`].
-    pub fn track(&self, of: Ino) -> Result<Option<TrackInfo>, Error> {
-        let sql = format!(
-            "SELECT {TAG_COLUMNS} FROM entries e JOIN files f ON f.id = e.file WHERE e.ino = ?1"
-        );
-        self.with(|connection| {
-            let mut query = connection.prepare_cached(&sql).attempt("look up in")?;
-            let mut rows = query.query([ino(of)]).attempt("look up in")?;
-            let Some(row) = rows.next().attempt("look up in")? else {
-                return Ok(None);
-            };
-            Ok(Some(TrackInfo {
-                tags: tags_of(row, 0)?,
-                audio: audio_of(row, 0)?,
-                artwork: vec![],
-            }))
-        })
     }
 
     /// All origins that the index knows.

@@ -465,14 +465,6 @@ struct Member {
     key: Vec<u8>,
 }
 
-/// The part before the last dot, and the one after it; a leading dot starts no extension.
-pub(crate) fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
-    match name.iter().rposition(|&byte| byte == b'.') {
-        Some(at) if at > 0 => (&name[..at], &name[at + 1..]),
-        _ => (name, b""),
-    }
-}
-
 /// True if a lone file that wants `base` gets it as it is.
 fn is_plain(base: &str) -> bool {
     names::resolve(base, &[&[]], false)

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout};
 use crate::error::{Attempt, Error};
 use crate::rows::{TAG_COLUMNS, TagColumns, audio_of, codec_number, encoding_number, tags_of};
-use crate::tree::{Content, Tree, split_extension};
+use crate::tree::{Content, Tree};
 
 pub(crate) use whole::{forget, rebuild, set_hidden};
 
@@ -424,9 +424,8 @@ fn render(
     multi_disc: bool,
     unreadable: bool,
 ) -> Vec<String> {
-    let (stem, extension) = split_extension(name);
-    let stem = String::from_utf8_lossy(stem);
-    let extension = String::from_utf8_lossy(extension).to_lowercase();
+    let stem = String::from_utf8_lossy(names::split_extension(name).0);
+    let extension = names::extension_of(name);
     let facts = TrackFacts {
         tags,
         audio,

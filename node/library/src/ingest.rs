@@ -8,6 +8,7 @@ mod reconcile;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use musicfs_core::error::with_causes;
 use musicfs_core::origin::{Change, LostReason, Origin, OriginError, Watch};
 use musicfs_core::path::OriginPath;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -374,7 +375,7 @@ impl Ingest {
                 self.set_health(
                     HealthState::Unhealthy,
                     Duration::ZERO,
-                    Some(describe(error)),
+                    Some(with_causes(error)),
                 );
                 // The watch hangs on a root that is gone; the check finds it when it returns.
                 self.watch = None;
@@ -417,7 +418,7 @@ impl Ingest {
                 self.set_health(
                     HealthState::Unhealthy,
                     started.elapsed(),
-                    Some(describe(&error)),
+                    Some(with_causes(&error)),
                 );
             }
             Err(_) => {
@@ -449,24 +450,8 @@ impl Ingest {
     }
 
     fn warn(&self, what: &str, error: &OriginError) {
-        tracing::warn!(origin = %self.origin.id(), error = %describe(error), "{what}");
+        tracing::warn!(origin = %self.origin.id(), error = %with_causes(error), "{what}");
     }
-}
-
-/// An error with its causes on one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
-}
-
-fn describe(error: &OriginError) -> String {
-    with_causes(error)
 }
 
 /// Seconds since 1970.

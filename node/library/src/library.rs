@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use musicfs_core::error::ErrorKind;
+use musicfs_core::error::{ErrorKind, with_causes};
 use musicfs_core::id::{Ino, OriginId};
+use musicfs_core::names;
 use musicfs_core::origin::Origin;
 use musicfs_core::path::OriginPath;
 use musicfs_index::{
@@ -260,17 +261,10 @@ impl Library {
     /// As for the other queries.
     pub fn real_path(&self, ino: Ino) -> Result<Option<Provenance>, Error> {
         let found = self.query(|reader| reader.find(ino))?;
-        Ok(found.map(|Found { origin, path, .. }| {
-            let name = String::from_utf8_lossy(path.name()).to_lowercase();
-            let format = name
-                .rsplit_once('.')
-                .map_or("", |(_, extension)| extension)
-                .to_owned();
-            Provenance {
-                origin,
-                real_path: path.as_bytes().to_vec(),
-                format,
-            }
+        Ok(found.map(|Found { origin, path, .. }| Provenance {
+            origin,
+            real_path: path.as_bytes().to_vec(),
+            format: names::extension_of(path.name()),
         }))
     }
 
@@ -434,7 +428,7 @@ async fn rearrange(shared: Arc<Shared>, configured: Vec<i64>) {
     };
     if let Err(error) = outcome.await {
         tracing::error!(
-            error = %ingest::with_causes(&error),
+            error = %with_causes(&error),
             "the tree still has its old layout; it is tried again at the next start"
         );
         shared.note_damage(&error);

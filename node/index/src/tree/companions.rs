@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use musicfs_core::id::FileId;
 use musicfs_core::names::{self, NameProfile};
 
-use super::{Content, Tree, split_extension};
+use super::{Content, Tree};
 use crate::error::{Attempt, Error};
 
 impl Tree<'_> {
@@ -86,13 +86,13 @@ fn companion_places(
     tracks: &[Sibling],
     profile: NameProfile,
 ) -> BTreeSet<(i64, String)> {
-    let (stem, extension) = split_extension(name);
+    let (stem, extension) = names::split_extension(name);
     let extension = String::from_utf8_lossy(extension);
     let own: BTreeSet<(i64, String)> = tracks
         .iter()
-        .filter(|track| split_extension(&track.real_name).0 == stem)
+        .filter(|track| names::split_extension(&track.real_name).0 == stem)
         .map(|track| {
-            let (track_stem, _) = split_extension(track.name.as_bytes());
+            let (track_stem, _) = names::split_extension(track.name.as_bytes());
             let text = format!("{}.{extension}", String::from_utf8_lossy(track_stem));
             (
                 track.parent,

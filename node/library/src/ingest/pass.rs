@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use musicfs_core::error::with_causes;
+use musicfs_core::names;
 use musicfs_core::origin::{Depth, DirListing, Origin, OriginError};
 use musicfs_core::path::OriginPath;
 use musicfs_core::version::VersionKey;
@@ -13,7 +15,7 @@ use tokio::task::JoinSet;
 use super::debounce::Places;
 use super::extract::{Extracted, extract};
 use super::reconcile::{self, Fresh, Missing};
-use super::{Monitor, Phase, Progress, unix_nanos_now, unix_now, with_causes};
+use super::{Monitor, Phase, Progress, unix_nanos_now, unix_now};
 use crate::library::Shared;
 
 /// Changes committed together: large enough that the commit costs little, small enough that new
@@ -318,7 +320,7 @@ impl Pass {
             self.join_one().await?;
         }
         let origin = self.origin.clone();
-        let extension = extension_of(&fresh.listed.name);
+        let extension = names::extension_of(&fresh.listed.name);
         self.jobs
             .spawn(async move { (fresh, extract(origin, path, extension).await) });
         Ok(())
@@ -434,19 +436,11 @@ impl Pass {
 
 /// What a file of this name is to the library.
 fn classify(name: &[u8]) -> Option<FileKind> {
-    let extension = extension_of(name);
+    let extension = names::extension_of(name);
     if musicfs_media::is_audio(&extension) {
         return Some(FileKind::Track);
     }
     musicfs_media::is_companion(&extension).then_some(FileKind::Companion)
-}
-
-/// The extension in lower case; empty if there is none.
-fn extension_of(name: &[u8]) -> String {
-    match name.iter().rposition(|&byte| byte == b'.') {
-        Some(at) if at > 0 => String::from_utf8_lossy(&name[at + 1..]).to_lowercase(),
-        _ => String::new(),
-    }
 }
 
 fn version_key(origin: &dyn Origin, fresh: &Fresh) -> VersionKey {
