@@ -14,7 +14,7 @@ use musicfs_core::origin::{
     BoxFuture, Depth, DirStream, Origin, OriginError, OriginFile, OriginKind, Watch,
 };
 use musicfs_core::path::OriginPath;
-use musicfs_core::version::OriginKey;
+use musicfs_core::version::{ContentVersion, OriginKey};
 
 use file::LocalFile;
 use root::{Place, Root, io_error};
@@ -103,8 +103,8 @@ impl Origin for LocalOrigin {
         OriginKind::Local
     }
 
-    fn key(&self) -> &OriginKey {
-        &self.key
+    fn key(&self) -> Option<OriginKey> {
+        Some(self.key.clone())
     }
 
     fn display_name(&self) -> String {
@@ -136,6 +136,7 @@ impl Origin for LocalOrigin {
     fn open<'a>(
         &'a self,
         path: &'a OriginPath,
+        _expected: &'a ContentVersion,
     ) -> BoxFuture<'a, Result<Box<dyn OriginFile>, OriginError>> {
         Box::pin(async move {
             let place = Arc::clone(&self.place);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::{Depth, DirListing, DirStream, Origin, OriginError};
 use musicfs_core::path::OriginPath;
+use musicfs_core::version::{ContentVersion, Validator};
 use musicfs_origins::{LocalConfig, LocalOrigin};
 
 fn config(root: &Path) -> LocalConfig {
@@ -32,6 +33,14 @@ fn origin(root: &Path) -> LocalOrigin {
 
 fn path(text: &str) -> OriginPath {
     OriginPath::new(text.as_bytes()).unwrap()
+}
+
+/// What a local origin is opened with: it looks for itself which version is there.
+fn any_version() -> ContentVersion {
+    ContentVersion {
+        size: 0,
+        validator: Validator::Mtime(0),
+    }
 }
 
 /// Makes the directories above `name`, and the file with `content`.

@@ -4,10 +4,12 @@
 //! depends on its arguments alone.
 
 pub mod error;
+pub mod extents;
 pub mod id;
 pub mod names;
 pub mod origin;
 pub mod path;
 pub mod tags;
 pub mod template;
+pub mod time;
 pub mod version;

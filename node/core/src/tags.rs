@@ -253,6 +253,48 @@ pub struct TrackInfo {
     pub artwork: Vec<Artwork>,
 }
 
+/// How the bytes of an audio file are arranged: which of them tag readers touch follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioLayout {
+    /// The container.
+    pub container: Container,
+    /// Where the metadata at the front ends: the start of the audio, the end of a leading `moov`,
+    /// the end of the last header page.
+    pub front_end: u64,
+    /// Where the structure behind the audio starts: tags, trailing chunks, a trailing `moov`. The
+    /// file's size where there is none.
+    pub tail_start: u64,
+}
+
+/// What kind of file holds the audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// FLAC with its own framing.
+    Flac,
+    /// MPEG audio frames, and AAC in ADTS.
+    Mpeg,
+    /// MP4 and M4A.
+    Mp4,
+    /// Ogg with Vorbis or Opus.
+    Ogg,
+    /// WAV and AIFF: chunks.
+    Iff,
+    /// Everything else.
+    Other,
+}
+
+impl Container {
+    /// Every container; the order is the one that stored numbers refer to.
+    pub const ALL: [Self; 6] = [
+        Self::Flac,
+        Self::Mpeg,
+        Self::Mp4,
+        Self::Ogg,
+        Self::Iff,
+        Self::Other,
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -233,7 +233,7 @@ impl Library {
             .origins
             .get(&id)
             .ok_or_else(|| Error::NoOrigin { origin: id.clone() })?;
-        let opened = tokio::time::timeout(READ_DEADLINE, source.origin.open(&path)).await;
+        let opened = tokio::time::timeout(READ_DEADLINE, source.origin.open(&path, &version)).await;
         match opened {
             Ok(Ok(file)) if *file.version() == version => Ok(OpenFile::new(node, id, file)),
             Ok(Ok(_)) => {

@@ -1,5 +1,6 @@
 //! An open file of a local origin.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -7,11 +8,14 @@ use bytes::Bytes;
 use rustix::fs::{Advice, FileType, OFlags};
 use rustix::io::Errno;
 
-use musicfs_core::origin::{BoxFuture, OriginError, OriginFile};
+use musicfs_core::origin::{BoxFuture, ByteStream, OriginError, OriginFile};
 use musicfs_core::path::OriginPath;
 use musicfs_core::version::ContentVersion;
 
 use super::root::{Facts, Place, Root, Unresolved, io_error};
+
+/// What a stream reads at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A regular file, open for reading. Cloning shares the descriptor.
 #[derive(Clone, Debug)]
@@ -78,12 +82,40 @@ impl OriginFile for LocalFile {
         })
     }
 
+    fn stream(&self, range: Range<u64>) -> Box<dyn ByteStream + '_> {
+        Box::new(Pieces { file: self, range })
+    }
+
     fn is_unchanged(&self) -> bool {
         self.inner.check_version().is_ok()
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.inner.fd.as_fd())
+    }
+}
+
+/// A range that is read piece by piece.
+struct Pieces<'a> {
+    file: &'a LocalFile,
+    range: Range<u64>,
+}
+
+impl ByteStream for Pieces<'_> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, OriginError>> {
+        Box::pin(async move {
+            let left = self.range.end.saturating_sub(self.range.start);
+            if left == 0 {
+                return Ok(None);
+            }
+            let len = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+            let bytes = self.file.read_at(self.range.start, len).await?;
+            if bytes.is_empty() {
+                return Err(self.file.inner.changed());
+            }
+            self.range.start += bytes.len() as u64;
+            Ok(Some(bytes))
+        })
     }
 }
 

@@ -181,7 +181,11 @@ async fn the_mount_point_is_never_touched() {
     let listings = list_all(&origin).await;
     assert_eq!(files(&listings), ["alias/2.flac", "deep/2.flac"]);
     for inside in ["deep/mnt/album/1.flac", "link.flac"] {
-        let error = origin.open(&path(inside)).await.err().unwrap();
+        let error = origin
+            .open(&path(inside), &any_version())
+            .await
+            .err()
+            .unwrap();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{inside}");
     }
     let error = collect(origin.list(&path("link"), Depth::All))
@@ -229,13 +233,13 @@ async fn the_key_names_the_place_or_what_the_user_said() {
         real.join("music").as_os_str().as_bytes(),
     ]
     .concat();
-    assert_eq!(*origin(&link).key().0, expected);
+    assert_eq!(*origin(&link).key().unwrap().0, expected);
     // A disk that is away is still the same place.
     std::fs::remove_dir(base.path().join("music")).unwrap();
-    assert_eq!(*LocalOrigin::new(config(&link)).key().0, expected);
+    assert_eq!(*LocalOrigin::new(config(&link)).key().unwrap().0, expected);
     let mut config = config(&link);
     config.identity = Some("nas".to_owned());
-    assert_eq!(*LocalOrigin::new(config).key().0, *b"nas");
+    assert_eq!(*LocalOrigin::new(config).key().unwrap().0, *b"nas");
 }
 
 /// Root may read anything, so the walk runs in a thread that gives that right up.

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use super::*;
 
 async fn open_error(origin: &LocalOrigin, name: &str) -> ErrorKind {
-    let opened = origin.open(&path(name)).await;
+    let opened = origin.open(&path(name), &any_version()).await;
     opened
         .err()
         .unwrap_or_else(|| panic!("{name} was opened"))
@@ -22,7 +22,10 @@ async fn a_file_is_read_in_any_range() {
     let base = tempfile::tempdir().unwrap();
     put(base.path(), "a/f.flac", "0123456789");
     let origin = origin(base.path());
-    let file = origin.open(&path("a/f.flac")).await.unwrap();
+    let file = origin
+        .open(&path("a/f.flac"), &any_version())
+        .await
+        .unwrap();
     assert_eq!(file.version().size, 10);
     assert!(file.is_unchanged());
     assert!(file.as_fd().is_some());
@@ -83,7 +86,7 @@ async fn nothing_but_a_regular_file_inside_the_root_is_opened() {
         );
     }
     for name in ["dir/in.flac", "link", "link-dir/in.flac", "absolute-in"] {
-        let file = origin.open(&path(name)).await.unwrap();
+        let file = origin.open(&path(name), &any_version()).await.unwrap();
         assert_eq!(file.read_at(0, 6).await.unwrap(), "inside", "{name}");
     }
 }
@@ -93,12 +96,12 @@ async fn an_open_file_that_is_replaced_keeps_its_content() {
     let base = tempfile::tempdir().unwrap();
     let name = put(base.path(), "f.flac", "old");
     let origin = origin(base.path());
-    let file = origin.open(&path("f.flac")).await.unwrap();
+    let file = origin.open(&path("f.flac"), &any_version()).await.unwrap();
     let new = put(base.path(), "new", "newer");
     std::fs::rename(new, name).unwrap();
     assert_eq!(file.read_at(0, 10).await.unwrap(), "old");
     assert!(file.is_unchanged());
-    let file = origin.open(&path("f.flac")).await.unwrap();
+    let file = origin.open(&path("f.flac"), &any_version()).await.unwrap();
     assert_eq!(file.read_at(0, 10).await.unwrap(), "newer");
 }
 
@@ -109,7 +112,7 @@ async fn a_file_changed_in_place_gives_no_byte() {
     let origin = origin(base.path());
     // Longer, shorter, and as long as before with another time.
     for (size, age_s) in [(4, 0), (2, 0), (2, 60)] {
-        let file = origin.open(&path("f.flac")).await.unwrap();
+        let file = origin.open(&path("f.flac"), &any_version()).await.unwrap();
         let mut writer = std::fs::OpenOptions::new().write(true).open(&name).unwrap();
         writer.set_len(size).unwrap();
         writer.seek(SeekFrom::Start(0)).unwrap();

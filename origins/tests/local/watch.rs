@@ -105,7 +105,10 @@ async fn reading_and_hidden_names_are_no_change() {
     list_all(&origin).await;
 
     for _ in 0..100 {
-        let file = origin.open(&path("a/1.flac")).await.unwrap();
+        let file = origin
+            .open(&path("a/1.flac"), &any_version())
+            .await
+            .unwrap();
         file.read_at(0, 1).await.unwrap();
         std::fs::read(root.join("a/1.flac")).unwrap();
     }

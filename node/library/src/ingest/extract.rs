@@ -28,9 +28,10 @@ pub(crate) struct Extracted {
 pub(crate) async fn extract(
     origin: Arc<dyn Origin>,
     path: OriginPath,
+    listed: ContentVersion,
     extension: String,
 ) -> Result<Extracted, OriginError> {
-    let file = origin.open(&path).await?;
+    let file = origin.open(&path, &listed).await?;
     let runtime = Handle::current();
     let work = move || {
         let version = file.version().clone();

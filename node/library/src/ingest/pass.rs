@@ -319,10 +319,10 @@ impl Pass {
         while self.jobs.len() >= self.shared.readers_max {
             self.join_one().await?;
         }
-        let origin = self.origin.clone();
+        let (origin, listed) = (self.origin.clone(), fresh.listed.version.clone());
         let extension = names::extension_of(&fresh.listed.name);
         self.jobs
-            .spawn(async move { (fresh, extract(origin, path, extension).await) });
+            .spawn(async move { (fresh, extract(origin, path, listed, extension).await) });
         Ok(())
     }
 
@@ -445,7 +445,10 @@ fn classify(name: &[u8]) -> Option<FileKind> {
 
 fn version_key(origin: &dyn Origin, fresh: &Fresh) -> VersionKey {
     let path = fresh.dir.join(&fresh.listed.name).unwrap_or_default();
-    VersionKey::new(origin.key(), &path, &fresh.listed.version)
+    let key = origin
+        .key()
+        .expect("an origin that has listed knows its key");
+    VersionKey::new(&key, &origin.key_path(&path), &fresh.listed.version)
 }
 
 /// A short name of a path: at 16 bytes, a million directories never share one by chance.
