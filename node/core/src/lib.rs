@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod extents;
+pub mod fetch;
 pub mod id;
 pub mod names;
 pub mod origin;

@@ -1,0 +1,1 @@
+//! The planner under a simulated store and simulated flights.
