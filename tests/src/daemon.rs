@@ -289,6 +289,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
         // What is gone already needs no killing.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -322,7 +325,7 @@ pub fn is_mounted(path: &Path) -> bool {
         .any(|line| line.split(' ').nth(4) == path.to_str())
 }
 
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the name in parentheses; Z is a zombie.
     stat.rsplit_once(") ")
@@ -330,7 +333,7 @@ fn is_alive(pid: u32) -> bool {
 }
 
 /// `program` with the arguments and the environment of `command`, run by `wrapper`.
-fn wrapped(wrapper: &[&str], program: &OsStr, command: &Command) -> Command {
+pub(crate) fn wrapped(wrapper: &[&str], program: &OsStr, command: &Command) -> Command {
     let mut words = wrapper.iter().map(OsStr::new).chain([program]);
     let mut all = Command::new(words.next().unwrap());
     all.args(words).args(command.get_args());

@@ -6,9 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "test code: a failure is a failed test")]
 
 pub mod bulk;
+pub mod conformance;
 pub mod corpus;
 pub mod daemon;
 pub mod outcome;
+pub mod remote;
+pub mod servers;
 pub mod tree;
 
 use std::process::{Command, Output};

@@ -89,15 +89,6 @@ async fn what_later_versions_answer_says_unimplemented() {
     let daemon = home.mount_scanned(&[]);
     let mut client = MusicFsClient::new(connect(&home.socket()).await);
     let codes = [
-        client.get_cache_stats(()).await.map(drop),
-        client
-            .clear_cache(v1::ClearCacheRequest::default())
-            .await
-            .map(drop),
-        client
-            .prefetch(v1::PrefetchRequest::default())
-            .await
-            .map(drop),
         client.search(v1::SearchRequest::default()).await.map(drop),
         client
             .search_stream(v1::SearchRequest::default())
@@ -107,14 +98,10 @@ async fn what_later_versions_answer_says_unimplemented() {
             .subscribe_events(v1::EventFilter::default())
             .await
             .map(drop),
-        client.pin(v1::PinRequest::default()).await.map(drop),
-        client.unpin(v1::UnpinRequest::default()).await.map(drop),
-        client.list_pins(()).await.map(drop),
-        client.verify(v1::VerifyRequest::default()).await.map(drop),
         client.reload(()).await.map(drop),
     ]
     .map(|answer| answer.unwrap_err().code());
-    assert_eq!(codes, [Code::Unimplemented; 11]);
+    assert_eq!(codes, [Code::Unimplemented; 4]);
     let mut peers = v1::peers_client::PeersClient::new(connect(&home.socket()).await);
     assert_eq!(
         peers.list_peers(()).await.unwrap_err().code(),

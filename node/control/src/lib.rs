@@ -5,6 +5,7 @@
 
 mod error;
 mod health;
+mod mount_check;
 mod service;
 mod socket;
 

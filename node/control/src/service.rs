@@ -1,5 +1,7 @@
 //! The service `musicfs.v1.MusicFS`.
 
+mod cache;
+
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -173,20 +175,23 @@ impl v1::music_fs_server::MusicFs for Service {
     }
 
     async fn get_cache_stats(&self, _: Request<()>) -> Answer<v1::CacheStats> {
-        not_offered("the content cache")
+        cache::stats(&self.context.library)
     }
 
     async fn clear_cache(
         &self,
-        _: Request<v1::ClearCacheRequest>,
+        request: Request<v1::ClearCacheRequest>,
     ) -> Answer<v1::ClearCacheResponse> {
-        not_offered("the content cache")
+        cache::clear(&self.context.library, request.into_inner()).await
     }
 
     type PrefetchStream = Streamed<v1::PrefetchProgress>;
 
-    async fn prefetch(&self, _: Request<v1::PrefetchRequest>) -> Answer<Self::PrefetchStream> {
-        not_offered("prefetch")
+    async fn prefetch(
+        &self,
+        request: Request<v1::PrefetchRequest>,
+    ) -> Answer<Self::PrefetchStream> {
+        cache::prefetch(&self.context.library, request.into_inner())
     }
 
     async fn search(&self, _: Request<v1::SearchRequest>) -> Answer<v1::SearchResponse> {
@@ -211,22 +216,22 @@ impl v1::music_fs_server::MusicFs for Service {
         not_offered("the event stream")
     }
 
-    async fn pin(&self, _: Request<v1::PinRequest>) -> Answer<v1::PinResponse> {
-        not_offered("pinning")
+    async fn pin(&self, request: Request<v1::PinRequest>) -> Answer<v1::PinResponse> {
+        cache::pin(&self.context.library, request.into_inner()).await
     }
 
-    async fn unpin(&self, _: Request<v1::UnpinRequest>) -> Answer<v1::UnpinResponse> {
-        not_offered("pinning")
+    async fn unpin(&self, request: Request<v1::UnpinRequest>) -> Answer<v1::UnpinResponse> {
+        cache::unpin(&self.context.library, request.into_inner()).await
     }
 
     async fn list_pins(&self, _: Request<()>) -> Answer<v1::PinsResponse> {
-        not_offered("pinning")
+        cache::pins(&self.context.library).await
     }
 
     type VerifyStream = Streamed<v1::VerifyProgress>;
 
-    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Answer<Self::VerifyStream> {
-        not_offered("verification")
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<Self::VerifyStream> {
+        cache::verify(&self.context.library, &request.into_inner())
     }
 
     async fn reload(&self, _: Request<()>) -> Answer<v1::ReloadResponse> {

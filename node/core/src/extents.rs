@@ -122,6 +122,14 @@ impl Extents {
     }
 }
 
+impl From<Range<u64>> for Extents {
+    fn from(range: Range<u64>) -> Self {
+        let mut extents = Self::new();
+        extents.insert(range);
+        extents
+    }
+}
+
 impl FromIterator<Range<u64>> for Extents {
     fn from_iter<T: IntoIterator<Item = Range<u64>>>(ranges: T) -> Self {
         let mut extents = Self::new();

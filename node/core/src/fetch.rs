@@ -23,6 +23,10 @@ mod retry;
 mod wish;
 
 #[cfg(test)]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "a demand of one range is meant"
+)]
 mod tests;
 
 use std::ops::Range;

@@ -7,6 +7,7 @@ pub mod error;
 pub mod extents;
 pub mod fetch;
 pub mod id;
+pub mod manifest;
 pub mod names;
 pub mod origin;
 pub mod path;

@@ -1,16 +1,17 @@
 //! The command line: commands, flags and the environment variables behind them.
 
+mod settings;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::config::{self, ConfigFile, Integrity, OriginEntry, Passthrough};
 use crate::paths::DEFAULT_NAME;
 
-/// Separates the origins in `MUSICFS_ORIGIN`; a path that holds one belongs into the file.
-const ORIGIN_SEPARATOR: char = ';';
+pub(crate) use settings::SettingsArgs;
+use settings::template;
 
 /// Reads the command line, and the environment where a flag is absent.
 ///
@@ -66,6 +67,19 @@ pub(crate) enum Command {
     /// List, rescan or forget origins
     #[command(subcommand)]
     Origin(OriginCommand),
+    /// Show what the cache holds, or clear it
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Bring files into the cache ahead of their first read
+    Prefetch(PrefetchArgs),
+    /// Keep files in the cache until they are unpinned
+    Pin(PinArgs),
+    /// Let pinned files leave the cache again
+    Unpin(PinArgs),
+    /// List what is pinned
+    Pins,
+    /// Read cached data again and compare it with its checksums
+    Verify(VerifyArgs),
     /// Try a path template
     #[command(subcommand)]
     Template(TemplateCommand),
@@ -117,52 +131,6 @@ pub(crate) struct MountArgs {
     pub(crate) settings: SettingsArgs,
 }
 
-/// Every key of the configuration as a flag.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct SettingsArgs {
-    /// A directory with music, as a path or file:// URL; may be repeated. Replaces the origins of
-    /// the configuration file [env: MUSICFS_ORIGIN, separated by ';']
-    #[arg(long = "origin", value_name = "URL", value_hint = ValueHint::AnyPath)]
-    #[arg(value_parser = origin_url)]
-    pub(crate) origins: Vec<String>,
-    /// Where each track appears, made of its tags
-    #[arg(long, env = "MUSICFS_TEMPLATE", value_parser = template)]
-    pub(crate) template: Option<String>,
-    /// Put the whole tree into this directory
-    #[arg(long, env = "MUSICFS_ROOT", value_name = "DIR", value_parser = root)]
-    pub(crate) root: Option<String>,
-    /// What names may hold
-    #[arg(long, env = "MUSICFS_NAMES", value_name = "PROFILE")]
-    #[arg(value_parser = ["posix", "windows", "fat"])]
-    pub(crate) names: Option<String>,
-    /// The owner shown [default: who mounts]
-    #[arg(long, env = "MUSICFS_UID")]
-    pub(crate) uid: Option<u32>,
-    /// The group shown [default: that of who mounts]
-    #[arg(long, env = "MUSICFS_GID")]
-    pub(crate) gid: Option<u32>,
-    /// Permission bits to take away, in octal [default: 000]
-    #[arg(long, env = "MUSICFS_UMASK", value_name = "OCTAL", value_parser = umask)]
-    pub(crate) umask: Option<String>,
-    /// Let other users in
-    #[arg(long, env = "MUSICFS_ALLOW_OTHER", value_name = "BOOL")]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub(crate) allow_other: Option<bool>,
-    /// Whether the kernel may read local files itself [default: auto]
-    #[arg(long, env = "MUSICFS_PASSTHROUGH", value_name = "WHEN")]
-    pub(crate) passthrough: Option<Passthrough>,
-    /// How often data is checked [default: first-read]
-    #[arg(long, env = "MUSICFS_INTEGRITY", value_name = "HOW")]
-    pub(crate) integrity: Option<Integrity>,
-    /// How long reads may go on after the end was asked for [default: 5000]
-    #[arg(long, env = "MUSICFS_DRAIN_TIMEOUT_MS", value_name = "MS")]
-    pub(crate) drain_timeout_ms: Option<u32>,
-    /// What is logged: error, warn, info, debug, trace, or a filter [default: info]
-    #[arg(long, env = "MUSICFS_LOG", value_name = "FILTER", value_parser = log)]
-    pub(crate) log: Option<String>,
-}
-
 /// `musicfs umount`.
 #[derive(Args, Debug)]
 pub(crate) struct UmountArgs {
@@ -192,6 +160,80 @@ pub(crate) enum OriginCommand {
         /// Its id
         id: String,
     },
+}
+
+/// `musicfs cache`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show how full the cache is and how often it helped
+    Stats,
+    /// Drop cached data; files, entries and pins stay
+    Clear {
+        /// Only data of this origin
+        #[arg(long, value_name = "ID")]
+        origin: Option<String>,
+        /// What to drop
+        #[arg(long, value_enum, default_value_t = Tier::All)]
+        tier: Tier,
+        /// Tell what would be dropped and drop nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// A tier of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// All of them
+    All,
+    /// The attributes and names held in memory
+    Metadata,
+    /// The parts of files that tag readers touch
+    Headers,
+    /// The bodies of files
+    Chunks,
+}
+
+/// `musicfs prefetch`.
+#[derive(Args, Debug)]
+pub(crate) struct PrefetchArgs {
+    /// Files and directories: paths below the mount point, or relative to it
+    #[arg(value_name = "PATH", required_unless_present = "query", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Every track that a search finds
+    #[arg(long, value_name = "QUERY")]
+    pub(crate) query: Option<String>,
+    /// Whole files; the default
+    #[arg(long, group = "strategy")]
+    pub(crate) full: bool,
+    /// Only the parts that tag readers touch
+    #[arg(long, group = "strategy")]
+    pub(crate) headers: bool,
+    /// Nothing but what the tree shows
+    #[arg(long, group = "strategy")]
+    pub(crate) metadata_only: bool,
+}
+
+/// `musicfs pin` and `musicfs unpin`.
+#[derive(Args, Debug)]
+pub(crate) struct PinArgs {
+    /// Files and directories: paths below the mount point, or relative to it
+    #[arg(value_name = "PATH", required_unless_present = "query", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Every track that a search finds, now and later
+    #[arg(long, value_name = "QUERY")]
+    pub(crate) query: Option<String>,
+}
+
+/// `musicfs verify`.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// Only data of this origin
+    #[arg(long, value_name = "ID")]
+    pub(crate) origin: Option<String>,
+    /// Only tell what is damaged, and mend nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// `musicfs template`.
@@ -235,112 +277,10 @@ pub(crate) struct DemoArgs {
     pub(crate) once: bool,
 }
 
-impl SettingsArgs {
-    /// The flags and variables as a configuration that was typed.
-    ///
-    /// `environment_origins` is `MUSICFS_ORIGIN`; relative paths of origins become absolute here,
-    /// for on the command line they mean the current directory.
-    ///
-    /// # Errors
-    /// An origin that does not exist: typed by hand, it is a mistake rather than an absence.
-    pub(crate) fn to_file(
-        &self,
-        environment_origins: Option<&str>,
-    ) -> Result<ConfigFile, config::ConfigError> {
-        let of_environment = environment_origins.unwrap_or_default();
-        let of_environment: Vec<String> = of_environment
-            .split(ORIGIN_SEPARATOR)
-            .map(|url| url.trim().to_owned())
-            .filter(|url| !url.is_empty())
-            .collect();
-        let origins = match &self.origins[..] {
-            [] => &of_environment[..],
-            flags => flags,
-        };
-        let origins: Vec<OriginEntry> = origins
-            .iter()
-            .map(|url| origin_entry(url))
-            .collect::<Result<_, _>>()?;
-        Ok(ConfigFile {
-            mount_point: None,
-            template: self.template.clone(),
-            root: self.root.clone(),
-            names: self.names.clone(),
-            uid: self.uid,
-            gid: self.gid,
-            umask: self.umask.clone(),
-            allow_other: self.allow_other,
-            passthrough: self.passthrough,
-            integrity: self.integrity,
-            drain_timeout_ms: self.drain_timeout_ms,
-            log: self.log.clone(),
-            origins: (!origins.is_empty()).then_some(origins),
-        })
-    }
-}
-
-fn origin_entry(url: &str) -> Result<OriginEntry, config::ConfigError> {
-    let path = config::parse_location(url)?;
-    let missing = |source| config::ConfigError::OriginMissing {
-        path: path.clone(),
-        source,
-    };
-    let canonical = std::fs::canonicalize(&path).map_err(missing)?;
-    if !canonical.is_dir() {
-        return Err(missing(std::io::ErrorKind::NotADirectory.into()));
-    }
-    let path = canonical.into_os_string().into_string();
-    let path = path.map_err(|path| config::ConfigError::OriginUrl {
-        url: path.to_string_lossy().into_owned(),
-        reason: "its path is not UTF-8",
-    })?;
-    Ok(OriginEntry {
-        path: Some(path),
-        ..OriginEntry::default()
-    })
-}
-
 fn instance_name(text: &str) -> Result<String, &'static str> {
     match musicfs_core::id::OriginId::new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("use 1 to 64 letters, digits, '.', '_' or '-', not starting with '.'"),
-    }
-}
-
-fn origin_url(text: &str) -> Result<String, String> {
-    match config::parse_location(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(told(&error)),
-    }
-}
-
-fn template(text: &str) -> Result<String, String> {
-    match musicfs_core::template::Template::parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn root(text: &str) -> Result<String, String> {
-    config::parse_root(text).map_err(|error| told(&error))
-}
-
-fn umask(text: &str) -> Result<String, String> {
-    match config::parse_umask(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(told(&error)),
-    }
-}
-
-fn log(text: &str) -> Result<String, String> {
-    config::parse_log(text).map_err(|error| told(&error))
-}
-
-/// The error as clap shows it behind the flag and the value.
-fn told(error: &config::ConfigError) -> String {
-    match error.fix() {
-        Some(fix) => format!("cannot {error}; {fix}"),
-        None => format!("cannot {error}"),
     }
 }
 
@@ -355,54 +295,18 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    fn settings(args: &[&str]) -> SettingsArgs {
-        let args = ["musicfs", "mount", "/mnt"].iter().chain(args);
-        match parse(args).unwrap().command {
-            Command::Mount(mount) => mount.settings,
-            other => panic!("parsed as {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_switch_may_say_no() {
-        assert_eq!(settings(&[]).allow_other, None);
-        assert_eq!(settings(&["--allow-other"]).allow_other, Some(true));
-        assert_eq!(settings(&["--allow-other=no"]).allow_other, Some(false));
-    }
-
-    #[test]
-    fn origins_of_flags_replace_those_of_the_environment() {
-        let dir = tempfile::tempdir().unwrap();
-        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-        for path in [&one, &two] {
-            std::fs::create_dir(path).unwrap();
-        }
-        let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
-        let paths = |args: &[&str], environment: Option<&str>| -> Option<Vec<String>> {
-            let file = settings(args).to_file(environment).unwrap();
-            let origins = file.origins?;
-            Some(origins.into_iter().filter_map(|entry| entry.path).collect())
-        };
-        let both = format!("{one}; {two}");
-        assert_eq!(paths(&[], None), None);
-        assert_eq!(paths(&[], Some("")), None);
-        assert_eq!(paths(&[], Some(&both)), Some(vec![one.into(), two.into()]));
-        let flag = format!("file://{two}");
-        assert_eq!(
-            paths(&["--origin", &flag], Some(&both)),
-            Some(vec![two.into()])
-        );
-        let missing = format!("{one}/missing");
-        assert!(settings(&["--origin", &missing]).to_file(None).is_err());
-    }
-
     #[test]
     fn values_are_checked_where_they_are_typed() {
         for bad in [
             ["--umask", "8"],
             ["--names", "dos"],
             ["--passthrough", "on"],
-            ["--origin", "s3://bucket"],
+            ["--origin", "s3://key@bucket"],
+            ["--origin", "ftp://host/m"],
+            ["--cache-limit", "lots"],
+            ["--header-limit", "1.5G"],
+            ["--cache-free-min", "-1"],
+            ["--scanner-profile", "xmms"],
             ["--template", "$titel"],
             ["--name", "a/b"],
             ["--root", "../b"],
@@ -410,5 +314,24 @@ mod tests {
             let error = parse(["musicfs", "mount", "/mnt"].iter().chain(&bad)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn files_are_named_by_paths_or_a_query_and_one_strategy() {
+        let check = |args: &[&str], expect: bool| {
+            let got = parse(["musicfs"].iter().chain(args));
+            assert_eq!(got.is_ok(), expect, "{args:?}: {got:?}");
+        };
+        check(&["prefetch", "a", "b"], true);
+        check(&["prefetch", "--headers", "a"], true);
+        check(&["prefetch", "--query", "artist:x"], true);
+        check(&["prefetch"], false);
+        check(&["prefetch", "--headers", "--full", "a"], false);
+        check(&["pin"], false);
+        check(&["unpin", "/mnt/a"], true);
+        check(&["cache", "clear", "--tier", "chunks", "--dry-run"], true);
+        check(&["cache", "clear", "--tier", "l3"], false);
+        check(&["cache"], false);
+        check(&["verify", "--origin", "nas", "--dry-run"], true);
     }
 }

@@ -1,12 +1,17 @@
 //! The commands: each reads its arguments, asks whom it must, and prints.
 
+mod cache;
 mod config;
 mod mount;
 mod origin;
 mod pages;
+mod pin;
+mod prefetch;
 mod status;
 mod template;
+mod tree;
 mod umount;
+mod verify;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -49,6 +54,12 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error>
         Command::Umount(args) => block_on(umount::run(&context, &args)),
         Command::Status => block_on(status::run(&context)),
         Command::Origin(command) => block_on(origin::run(&context, &command)),
+        Command::Cache(command) => block_on(cache::run(&context, &command)),
+        Command::Prefetch(args) => block_on(prefetch::run(&context, &args)),
+        Command::Pin(args) => block_on(pin::pin(&context, &args)),
+        Command::Unpin(args) => block_on(pin::unpin(&context, &args)),
+        Command::Pins => block_on(pin::list(&context)),
+        Command::Verify(args) => block_on(verify::run(&context, &args)),
         Command::Template(command) => template::run(&context, &command),
         Command::Config(command) => config::run(&context, &command),
         Command::Doctor(settings) => doctor::run(&context, &settings),
@@ -112,3 +123,6 @@ fn block_on(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> 
     })?;
     runtime.block_on(work)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,29 +3,50 @@
 //! [`ConfigFile`] is what was typed, [`Config`] what it means. Flag wins over environment, which
 //! wins over the file, which wins over the default; one name serves all three.
 
+mod endpoint;
+mod error;
 mod file;
+mod location;
 mod origin;
 mod starter;
 mod value;
 
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use musicfs_core::id::OriginId;
 use musicfs_core::names::NameProfile;
-use musicfs_core::template::{Template, TemplateError};
+use musicfs_core::template::Template;
 
-use crate::paths::{Environment, InstancePaths, PathsError};
+use crate::paths::{Environment, InstancePaths, SshPlaces};
 
-pub(crate) use file::{ConfigFile, Integrity, OriginEntry, Passthrough, Place};
-pub(crate) use origin::{OriginConfig, parse_location};
+pub(crate) use error::ConfigError;
+pub(crate) use file::{ConfigFile, Integrity, OriginEntry, Passthrough, ScannerProfile};
+pub(crate) use location::parse_location;
+pub(crate) use origin::{OriginConfig, OriginPlace};
 pub(crate) use starter::STARTER;
-pub(crate) use value::{parse_log, parse_root, parse_template, parse_umask};
+pub(crate) use value::{parse_log, parse_root, parse_size, parse_template, parse_umask};
 
 /// How long reads may go on after the end was asked for, unless configured (milliseconds).
 const DRAIN_TIMEOUT_MS_DEFAULT: u32 = 5000;
+
+/// What the bodies of files may take on disk, unless configured.
+const CACHE_LIMIT_BYTES_DEFAULT: u64 = 10 << 30;
+
+/// The smallest limit that leaves room for the parts of one file.
+const CACHE_LIMIT_BYTES_MIN: u64 = 1 << 20;
+
+/// What the cache leaves free on its disk, unless configured.
+const CACHE_FREE_BYTES_MIN_DEFAULT: u64 = 1 << 30;
+
+/// How long a read may take, unless configured (milliseconds).
+const READ_TIMEOUT_MS_DEFAULT: u32 = 10_000;
+
+/// How long a read may be allowed to take (milliseconds). Below, a slow disk would fail reads; above,
+/// programs seem to hang.
+const READ_TIMEOUT_MS: RangeInclusive<u32> = 1_000..=600_000;
 
 /// What is logged unless configured.
 const LOG_DEFAULT: &str = "info";
@@ -58,12 +79,27 @@ pub(crate) struct Config {
     pub(crate) integrity: Integrity,
     /// How long reads may go on after the end was asked for.
     pub(crate) drain_timeout: Duration,
+    /// What the bodies of cached files may take on disk.
+    pub(crate) cache_limit_bytes: u64,
+    /// What the parts that tag readers touch may take on top of that; `None`: decided by the free
+    /// space of the disk.
+    pub(crate) header_limit_bytes: Option<u64>,
+    /// What the cache leaves free on its disk.
+    pub(crate) cache_free_bytes_min: u64,
+    /// For whose tag readers these parts are chosen.
+    pub(crate) scanner_profile: ScannerProfile,
+    /// Whether a file that is played is fetched to its end.
+    pub(crate) complete_on_play: bool,
+    /// How long a read may take before it fails.
+    pub(crate) read_timeout: Duration,
     /// A tracing filter.
     pub(crate) log: String,
-    /// Where music comes from; at least one, but under [`Purpose::Check`]. No id or root twice.
+    /// Where music comes from; at least one, but under [`Purpose::Check`]. No id or place twice.
     pub(crate) origins: Vec<OriginConfig>,
     /// Where the instance keeps its things.
     pub(crate) paths: InstancePaths,
+    /// Where keys for SFTP origins are, of this user's ssh.
+    pub(crate) ssh: SshPlaces,
 }
 
 /// What a configuration is read for.
@@ -73,116 +109,6 @@ pub(crate) enum Purpose {
     Mount,
     /// To look at it: what a flag may still add can be missing.
     Check,
-}
-
-/// What is wrong with a configuration. Messages read after "cannot".
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// The file cannot be read.
-    #[error("read configuration {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no TOML, or a value has the wrong type.
-    #[error("read configuration: {place}: {message}")]
-    Syntax {
-        /// Where.
-        place: Place,
-        /// What the parser says.
-        message: Box<str>,
-    },
-    /// A key that does not exist.
-    #[error("read configuration: {place}: unknown key `{key}`")]
-    UnknownKey {
-        /// Where.
-        place: Place,
-        /// The key.
-        key: String,
-        /// The key that looks most like it.
-        suggestion: Option<&'static str>,
-    },
-    /// A kind of origin that is planned, not built.
-    #[error("use an origin of type {kind}{}: it is not in this version", at(.place))]
-    LaterOrigin {
-        /// Where, if in a file.
-        place: Option<Place>,
-        /// The kind or URL scheme.
-        kind: String,
-    },
-    /// A URL of no use.
-    #[error("use origin {url:?}: {reason}")]
-    OriginUrl {
-        /// As typed.
-        url: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// An origin's table lacks something.
-    #[error("use origin {name:?}: {reason}")]
-    OriginEntry {
-        /// Its id or path.
-        name: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// An origin's id is no id.
-    #[error("use origin id {id:?}: it must be 1 to 64 letters, digits, '.', '_' or '-'")]
-    OriginId {
-        /// As typed.
-        id: String,
-    },
-    /// An origin given as a flag does not exist.
-    #[error("use origin {path:?}")]
-    OriginMissing {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Two origins have one id.
-    #[error("use two origins with the id `{id}`")]
-    DuplicateId {
-        /// The id.
-        id: OriginId,
-    },
-    /// Two origins have one root.
-    #[error("use {path:?} as two origins, `{}` and `{}`", ids[0], ids[1])]
-    DuplicateRoot {
-        /// The root.
-        path: PathBuf,
-        /// Both ids.
-        ids: [OriginId; 2],
-    },
-    /// A value that its key does not take.
-    #[error("use {key} = {value:?}: {expected}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// As typed.
-        value: String,
-        /// What the key takes.
-        expected: &'static str,
-    },
-    /// The template is wrong.
-    #[error("use template {template:?}")]
-    Template {
-        /// As typed.
-        template: String,
-        /// Where and why.
-        source: TemplateError,
-    },
-    /// No place for the instance.
-    #[error(transparent)]
-    Paths(#[from] PathsError),
-    /// Nowhere to mount.
-    #[error("mount: no mount point is given")]
-    NoMountPoint,
-    /// Nothing to mount.
-    #[error("mount: no origin is given")]
-    NoOrigin,
 }
 
 impl Config {
@@ -219,9 +145,17 @@ impl Config {
             passthrough: passthrough && integrity == Integrity::FirstRead,
             integrity,
             drain_timeout: Duration::from_millis(drain_timeout_ms.into()),
+            cache_limit_bytes: cache_limit(typed)?,
+            header_limit_bytes: size("header_limit", typed.header_limit.as_deref())?,
+            cache_free_bytes_min: size("cache_free_min", typed.cache_free_min.as_deref())?
+                .unwrap_or(CACHE_FREE_BYTES_MIN_DEFAULT),
+            scanner_profile: typed.scanner_profile.unwrap_or_default(),
+            complete_on_play: typed.complete_on_play.unwrap_or(true),
+            read_timeout: read_timeout(typed)?,
             log: log(typed)?,
             origins: origin::resolve(origins, environment)?,
-            paths: InstancePaths::new(environment, name)?,
+            paths: paths(typed, name, environment)?,
+            ssh: SshPlaces::new(environment),
         })
     }
 
@@ -232,9 +166,9 @@ impl Config {
         let origin = |origin: &OriginConfig| OriginEntry {
             id: Some(origin.id.to_string()),
             kind: Some(origin.kind.as_str().to_owned()),
-            path: Some(origin.path.to_string_lossy().into_owned()),
             priority: Some(origin.priority),
             identity: origin.identity.clone(),
+            ..origin.place.to_entry()
         };
         ConfigFile {
             mount_point: given.then(|| self.mount_point.clone()),
@@ -252,37 +186,16 @@ impl Config {
             }),
             integrity: Some(self.integrity),
             drain_timeout_ms: u32::try_from(self.drain_timeout.as_millis()).ok(),
+            cache_dir: Some(self.paths.cache.clone()),
+            cache_limit: Some(value::size_text(self.cache_limit_bytes)),
+            header_limit: self.header_limit_bytes.map(value::size_text),
+            cache_free_min: Some(value::size_text(self.cache_free_bytes_min)),
+            scanner_profile: Some(self.scanner_profile),
+            complete_on_play: Some(self.complete_on_play),
+            read_timeout_ms: u32::try_from(self.read_timeout.as_millis()).ok(),
             log: Some(self.log.clone()),
             origins: Some(self.origins.iter().map(origin).collect()),
         }
-    }
-}
-
-impl ConfigError {
-    /// What the user can do, as a sentence.
-    pub(crate) fn fix(&self) -> Option<String> {
-        let fixed = match self {
-            Self::UnknownKey { suggestion, .. } => {
-                return suggestion.map(|key| format!("did you mean `{key}`?"));
-            }
-            Self::LaterOrigin { .. } => "mount it yourself and use its path with type \"local\"",
-            Self::OriginMissing { .. } => {
-                "check the path; an origin that may be away belongs into the configuration file"
-            }
-            Self::DuplicateId { .. } => "give one of them another id",
-            Self::DuplicateRoot { .. } => "remove one of them",
-            Self::Paths(PathsError::NoHome { .. }) => "set one of them to an absolute path",
-            Self::Paths(PathsError::SocketTooLong { .. }) => "choose a shorter --name",
-            Self::NoMountPoint => "write `musicfs mount MNT`, or set mount_point",
-            Self::NoOrigin => "add `--origin DIR`, or [[origins]] to the configuration file",
-            _ => return None,
-        };
-        Some(fixed.to_owned())
-    }
-
-    /// Whether the command line lacks something, rather than holding something wrong.
-    pub(crate) fn is_usage(&self) -> bool {
-        matches!(self, Self::NoMountPoint | Self::NoOrigin)
     }
 }
 
@@ -345,14 +258,57 @@ fn log(typed: &ConfigFile) -> Result<String, ConfigError> {
     parse_log(typed.log.as_deref().unwrap_or(LOG_DEFAULT))
 }
 
-fn at(place: &Option<Place>) -> String {
-    place
-        .as_ref()
-        .map_or_else(String::new, |place| format!(" ({place})"))
+fn paths(
+    typed: &ConfigFile,
+    name: &str,
+    environment: &Environment,
+) -> Result<InstancePaths, ConfigError> {
+    let paths = InstancePaths::new(environment, name)?;
+    let Some(dir) = typed.cache_dir.clone() else {
+        return Ok(paths);
+    };
+    let dir = origin::from_home(dir, environment);
+    let cache = std::path::absolute(&dir).map_err(|_| ConfigError::Value {
+        key: "cache_dir",
+        value: dir.to_string_lossy().into_owned(),
+        expected: "write the path of a directory",
+    })?;
+    Ok(InstancePaths { cache, ..paths })
+}
+
+fn size(key: &'static str, typed: Option<&str>) -> Result<Option<u64>, ConfigError> {
+    typed.map(|text| parse_size(key, text)).transpose()
+}
+
+fn cache_limit(typed: &ConfigFile) -> Result<u64, ConfigError> {
+    let key = "cache_limit";
+    let limit = size(key, typed.cache_limit.as_deref())?.unwrap_or(CACHE_LIMIT_BYTES_DEFAULT);
+    match limit {
+        CACHE_LIMIT_BYTES_MIN.. => Ok(limit),
+        _ => Err(ConfigError::Value {
+            key,
+            value: typed.cache_limit.clone().unwrap_or_default(),
+            expected: "the cache needs at least 1Mi",
+        }),
+    }
+}
+
+fn read_timeout(typed: &ConfigFile) -> Result<Duration, ConfigError> {
+    let milliseconds = typed.read_timeout_ms.unwrap_or(READ_TIMEOUT_MS_DEFAULT);
+    match READ_TIMEOUT_MS.contains(&milliseconds) {
+        true => Ok(Duration::from_millis(milliseconds.into())),
+        false => Err(ConfigError::Value {
+            key: "read_timeout_ms",
+            value: milliseconds.to_string(),
+            expected: "write a number of milliseconds from 1000 to 600000",
+        }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use musicfs_core::origin::OriginKind;
+
     use super::*;
 
     fn environment() -> Environment {
@@ -377,6 +333,14 @@ mod tests {
         assert_eq!(config.names, NameProfile::Windows);
         assert_eq!(config.drain_timeout, Duration::from_secs(5));
         assert!(config.passthrough && !config.allow_other);
+        assert_eq!(config.cache_limit_bytes, 10 << 30);
+        assert_eq!(config.header_limit_bytes, None);
+        assert_eq!(config.cache_free_bytes_min, 1 << 30);
+        assert_eq!(config.scanner_profile, ScannerProfile::Default);
+        assert_eq!(config.read_timeout, Duration::from_secs(10));
+        assert!(config.complete_on_play);
+        let cache = Path::new("/home/ann/.cache/musicfs/default");
+        assert_eq!(config.paths.cache, cache);
     }
 
     #[test]
@@ -403,6 +367,12 @@ mod tests {
             "names = \"dos\"",
             "log = \"info,=,\"",
             "template = \"$titel\"",
+            "cache_limit = \"10 apples\"",
+            "cache_limit = \"1023Ki\"",
+            "header_limit = \"-1\"",
+            "cache_free_min = \"\"",
+            "read_timeout_ms = 999",
+            "read_timeout_ms = 600001",
         ] {
             assert!(resolve(bad, Purpose::Check).is_err(), "{bad}");
         }
@@ -417,9 +387,30 @@ mod tests {
     }
 
     #[test]
+    fn the_cache_has_a_place_and_limits() {
+        let text = "cache_dir = \"~/big\"\ncache_limit = \"2T\"\nheader_limit = \"0\"\n\
+                    cache_free_min = \"512Mi\"\nscanner_profile = \"mpd\"\n\
+                    complete_on_play = false\nread_timeout_ms = 1000";
+        let config = resolve(text, Purpose::Check).unwrap();
+        assert_eq!(config.paths.cache, Path::new("/home/ann/big"));
+        assert_eq!(config.cache_limit_bytes, 2_000_000_000_000);
+        assert_eq!(config.header_limit_bytes, Some(0));
+        assert_eq!(config.cache_free_bytes_min, 512 << 20);
+        assert_eq!(config.scanner_profile, ScannerProfile::Mpd);
+        assert_eq!(config.read_timeout, Duration::from_secs(1));
+        assert!(!config.complete_on_play);
+    }
+
+    #[test]
     fn what_is_shown_gives_the_same_configuration_again() {
         let text = "mount_point = \"/mnt\"\numask = \"027\"\nroot = \"Music\"\n\
-                    [[origins]]\nid = \"a\"\npath = \"/n/a\"\nidentity = \"x\"";
+                    cache_limit = \"1500M\"\nheader_limit = \"3Gi\"\n\
+                    [[origins]]\nid = \"a\"\npath = \"/n/a\"\nidentity = \"x\"\n\
+                    [[origins]]\ntype = \"s3\"\nbucket = \"b\"\nprefix = \"a\"\npath_style = true\n\
+                    endpoint = \"http://h/\"\nregion = \"r\"\nprofile = \"p\"\n\
+                    [[origins]]\ntype = \"sftp\"\nhost = \"h\"\nuser = \"u\"\nport = 23\n\
+                    path = \"m\"\nkey_file = \"/k\"\nknown_hosts = \"/h\"\n\
+                    [[origins]]\ntype = \"smb\"\npath = \"/n/b\"";
         let shown = resolve(text, Purpose::Mount).unwrap().to_file();
         let again = resolve(&toml::to_string(&shown).unwrap(), Purpose::Mount).unwrap();
         assert_eq!(again.to_file(), shown);
@@ -437,7 +428,16 @@ mod tests {
         let live = live.collect::<Vec<_>>().join("\n");
         let config = resolve(&live, Purpose::Mount).unwrap();
         assert_eq!(config.template.source(), Template::DEFAULT);
-        assert_eq!(config.origins.len(), 1);
+        assert_eq!(config.cache_limit_bytes, CACHE_LIMIT_BYTES_DEFAULT);
+        let kinds: Vec<_> = config.origins.iter().map(|origin| origin.kind).collect();
+        assert_eq!(kinds, [OriginKind::Local, OriginKind::S3, OriginKind::Sftp]);
+        let priorities = config
+            .origins
+            .iter()
+            .map(|origin| (origin.kind, origin.priority));
+        for (kind, priority) in priorities {
+            assert_eq!(priority, kind.default_priority());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! [`facts`] looks at the machine; [`findings`] decides what the facts mean, and touches nothing.
 
+mod cache;
 mod facts;
 mod findings;
 

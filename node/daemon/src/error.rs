@@ -67,6 +67,40 @@ pub(crate) enum Error {
         /// What it said.
         reason: String,
     },
+    /// Files were to be found by what later versions will have.
+    #[error("{action} by query: search is not in this version")]
+    NoSearch {
+        /// What was asked.
+        action: &'static str,
+    },
+    /// A path is not one of the mount.
+    #[error("find {} below {}", path.display(), mount_point.display())]
+    OutsideMount {
+        /// As typed.
+        path: PathBuf,
+        /// Where the instance is mounted.
+        mount_point: PathBuf,
+    },
+    /// Some files are not in the cache.
+    #[error("prefetch {failed} of {files} files")]
+    Prefetch {
+        /// How many failed; each has been told.
+        failed: u64,
+        /// How many there were.
+        files: u64,
+    },
+    /// The daemon could not finish a verification.
+    #[error("verify the cache: {reason}")]
+    Verify {
+        /// What it said.
+        reason: String,
+    },
+    /// Cached data is damaged.
+    #[error("vouch for the cache: {blocks} damaged blocks were not fetched again")]
+    Damaged {
+        /// How many.
+        blocks: u64,
+    },
     /// The system refused.
     #[error("{action} {}", path.display())]
     Io {
@@ -175,6 +209,9 @@ impl Error {
         let fix = match self {
             Self::Config(error) => return error.fix(),
             Self::Mount(error) => return error.fix().map(str::to_owned),
+            Self::NoSearch { .. } => "name the files or directories",
+            Self::OutsideMount { .. } => "give a path below the mount point, or one relative to it",
+            Self::Damaged { .. } => "they are fetched again when they are read next",
             Self::AlreadyRunning { .. } => "give this one another name with --name",
             Self::Connect { .. } => "`musicfs doctor` tells more",
             Self::Foreign { .. } => {
@@ -234,6 +271,10 @@ mod tests {
         check(Error::Config(ConfigError::NoOrigin), 2);
         check(Error::Config(ConfigError::NoMountPoint), 2);
         check(Error::Findings { errors: 1 }, 1);
+        check(Error::NoSearch { action: "pin" }, 1);
+        check(Error::Damaged { blocks: 1 }, 1);
+        let (failed, files) = (1, 2);
+        check(Error::Prefetch { failed, files }, 1);
         let bad = crate::config::parse_umask("9").unwrap_err();
         check(Error::Config(bad), 1);
         let (message, code) = (String::new(), 2);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_control::ShutdownOrder;
-use musicfs_core::error::ErrorKind;
+use musicfs_core::error::{ErrorKind, with_causes};
 use musicfs_core::id::OriginId;
-use musicfs_core::origin::OriginError;
+use musicfs_core::origin::{OriginError, OriginKind, Refusal};
 use musicfs_fuse::Mounted;
 use musicfs_library::{Library, Phase, Progress};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,7 +29,13 @@ pub(crate) enum MountError {
     /// The index cannot be used.
     #[error(transparent)]
     Index(#[from] musicfs_index::Error),
-    /// An origin cannot be used, and nothing is known of it yet.
+    /// No origin answers, and nothing is known of them yet.
+    #[error("{}", told(silent))]
+    Origins {
+        /// All of them, as they would be tried.
+        silent: Vec<SilentOrigin>,
+    },
+    /// An origin cannot be what its configuration says.
     #[error("use origin {id}")]
     Origin {
         /// Its id.
@@ -37,6 +43,9 @@ pub(crate) enum MountError {
         /// What is wrong with it.
         source: OriginError,
     },
+    /// The cache cannot be used.
+    #[error(transparent)]
+    Store(#[from] musicfs_store::Error),
     /// The library cannot start.
     #[error(transparent)]
     Library(#[from] musicfs_library::Error),
@@ -49,7 +58,16 @@ impl MountError {
     /// What the user can do, where the message does not say it.
     pub(crate) fn fix(&self) -> Option<&'static str> {
         match self {
-            Self::Origin { .. } => Some("mount its disk, or correct its path"),
+            // What holds for the first is where to begin.
+            Self::Origins { silent } => silent.first().and_then(SilentOrigin::fix),
+            Self::Origin { .. } => Some("correct its settings"),
+            Self::Store(error) => match error.kind() {
+                ErrorKind::Denied => {
+                    Some("make the cache directory writable, or name another with cache_dir")
+                }
+                ErrorKind::Exhausted => Some("make room on that disk"),
+                _ => None,
+            },
             Self::Index(error) => match error.kind() {
                 ErrorKind::Denied => {
                     Some("make the state directory writable, or name another in XDG_STATE_HOME")
@@ -59,6 +77,70 @@ impl MountError {
             },
             Self::Mount(_) | Self::Unmount(_) | Self::Library(_) | Self::Control(_) => None,
         }
+    }
+}
+
+/// An origin that does not answer.
+#[derive(Debug)]
+pub(crate) struct SilentOrigin {
+    /// Its id.
+    pub(crate) id: OriginId,
+    /// What kind of place it is.
+    pub(crate) kind: OriginKind,
+    /// Why.
+    pub(crate) why: Silence,
+}
+
+/// Why an origin does not answer.
+#[derive(Debug)]
+pub(crate) enum Silence {
+    /// It was not waited for any longer.
+    TimedOut(Duration),
+    /// It says so.
+    Error(OriginError),
+}
+
+impl SilentOrigin {
+    /// What the user can do, where the reason does not say it.
+    fn fix(&self) -> Option<&'static str> {
+        if let Silence::Error(OriginError::Refused { refusal, .. }) = &self.why {
+            return match refusal {
+                Refusal::Busy | Refusal::Server(_) | Refusal::Other(_) => {
+                    Some("try again later, or ask whoever runs the server")
+                }
+                Refusal::NoCredentials { .. }
+                | Refusal::Credentials
+                | Refusal::Forbidden
+                | Refusal::NoBucket
+                | Refusal::Region
+                | Refusal::Clock
+                | Refusal::UnknownHostKey { .. }
+                | Refusal::ChangedHostKey { .. } => None,
+            };
+        }
+        let no_root = matches!(self.why, Silence::Error(OriginError::RootMissing { .. }));
+        Some(match self.kind {
+            OriginKind::Local => "mount its disk, or correct its path",
+            OriginKind::Nfs | OriginKind::Smb => "mount the share, or correct its path",
+            OriginKind::S3 if no_root => "correct its endpoint, bucket or prefix",
+            OriginKind::S3 => "correct its endpoint, or see whether the server is up",
+            OriginKind::Sftp if no_root => "correct its path",
+            OriginKind::Sftp => "correct its host and port, or see whether the server is up",
+        })
+    }
+}
+
+/// One line about origins of which none answers.
+fn told(silent: &[SilentOrigin]) -> String {
+    let why = |origin: &SilentOrigin| match &origin.why {
+        Silence::TimedOut(after) => format!("no answer within {} s", after.as_secs()),
+        Silence::Error(error) => with_causes(error),
+    };
+    let reason = |origin: &SilentOrigin| format!("{}: {}", origin.id, why(origin));
+    let reasons: Vec<String> = silent.iter().map(reason).collect();
+    match silent.len() {
+        1 => format!("use origin {}", reasons.concat()),
+        _ => format!("use any origin: {}", reasons.join("; ")),
     }
 }
 
@@ -200,5 +282,48 @@ fn tell(state: sd_notify::NotifyState<'_>) {
     // Who started a daemon in the background listens until it is ready, and no longer.
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!(%error, "nobody listens for the state of the service");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use musicfs_core::path::OriginPath;
+
+    use super::*;
+
+    #[test]
+    fn the_advice_is_that_of_the_kind_unless_the_server_gave_it() {
+        let check = |kind: OriginKind, why: Silence, expect: Option<&str>| {
+            let id = OriginId::new("x").unwrap();
+            let silent = vec![SilentOrigin { id, kind, why }];
+            let fix = MountError::Origins { silent }.fix();
+            match expect {
+                Some(expect) => assert!(fix.unwrap().contains(expect), "{kind:?}: {fix:?}"),
+                None => assert_eq!(fix, None, "{kind:?}"),
+            }
+        };
+        let timed_out = || Silence::TimedOut(Duration::from_secs(10));
+        let refused = |refusal| {
+            Silence::Error(OriginError::Refused {
+                action: "list",
+                path: OriginPath::default(),
+                refusal,
+            })
+        };
+        let no_root = || {
+            Silence::Error(OriginError::RootMissing {
+                root: "/m".into(),
+                reason: "no such directory",
+            })
+        };
+        check(OriginKind::Local, no_root(), Some("disk"));
+        check(OriginKind::Nfs, no_root(), Some("share"));
+        check(OriginKind::Smb, timed_out(), Some("share"));
+        check(OriginKind::S3, timed_out(), Some("is up"));
+        check(OriginKind::S3, no_root(), Some("bucket"));
+        check(OriginKind::S3, refused(Refusal::Credentials), None);
+        check(OriginKind::S3, refused(Refusal::Busy), Some("later"));
+        check(OriginKind::Sftp, timed_out(), Some("host and port"));
+        check(OriginKind::Sftp, no_root(), Some("path"));
     }
 }

@@ -34,6 +34,21 @@ pub(crate) struct Environment {
     pub(crate) cache_home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub(crate) runtime_dir: Option<PathBuf>,
+    /// This user's name, if it has one.
+    pub(crate) user: Option<String>,
+    /// `SSH_AUTH_SOCK`.
+    pub(crate) ssh_agent: Option<PathBuf>,
+}
+
+/// Where OpenSSH keeps what SFTP origins need. None of it need exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SshPlaces {
+    /// Files of host keys, this user's first.
+    pub(crate) known_hosts: Vec<PathBuf>,
+    /// Private keys, in the order in which they are tried.
+    pub(crate) key_files: Vec<PathBuf>,
+    /// The agent's socket.
+    pub(crate) agent_socket: Option<PathBuf>,
 }
 
 /// Every place of one instance. None of them need exist yet.
@@ -83,8 +98,15 @@ impl Environment {
             let path = std::env::var_os(name).map(PathBuf::from);
             path.filter(|path| path.is_absolute())
         };
+        let uid = rustix::process::geteuid().as_raw();
+        let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+        let passwd = || fs::read_to_string("/etc/passwd").ok();
         Self {
-            uid: rustix::process::geteuid().as_raw(),
+            user: name("USER")
+                .or_else(|| name("LOGNAME"))
+                .or_else(|| user_name(&passwd()?, uid)),
+            ssh_agent: absolute("SSH_AUTH_SOCK"),
+            uid,
             gid: rustix::process::getegid().as_raw(),
             home: absolute("HOME"),
             config_home: absolute("XDG_CONFIG_HOME"),
@@ -130,6 +152,21 @@ impl Environment {
             .cloned()
             .or_else(|| self.home.clone().or_else(root_home).map(below))
             .ok_or(PathsError::NoHome { variable })
+    }
+}
+
+impl SshPlaces {
+    /// The places of the user of `environment`, as ssh(1) has them.
+    pub(crate) fn new(environment: &Environment) -> Self {
+        let dir = environment.home.as_ref().map(|home| home.join(".ssh"));
+        let own = |name: &str| dir.as_ref().map(|dir| dir.join(name));
+        let shared = Some(PathBuf::from("/etc/ssh/ssh_known_hosts"));
+        let key_files = ["id_ed25519", "id_ecdsa", "id_rsa"].map(own);
+        Self {
+            known_hosts: [own("known_hosts"), shared].into_iter().flatten().collect(),
+            key_files: key_files.into_iter().flatten().collect(),
+            agent_socket: environment.ssh_agent.clone(),
+        }
     }
 }
 
@@ -205,6 +242,16 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
+}
+
+/// The name of a user in the text of /etc/passwd (passwd(5)).
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -293,6 +340,38 @@ mod tests {
         };
         let got = InstancePaths::new(&homeless, "default").unwrap_err();
         assert!(got.to_string().contains("XDG_STATE_HOME"), "{got}");
+    }
+
+    #[test]
+    fn a_users_name_is_that_of_the_password_file() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n# no user\nann:x:1000:1000::/home/ann:\n";
+        assert_eq!(user_name(passwd, 1000).as_deref(), Some("ann"));
+        assert_eq!(user_name(passwd, 0).as_deref(), Some("root"));
+        assert_eq!(user_name(passwd, 7), None);
+    }
+
+    #[test]
+    fn keys_for_sftp_are_looked_for_where_ssh_does() {
+        let agent = Environment {
+            ssh_agent: Some("/run/agent".into()),
+            ..user()
+        };
+        let places = SshPlaces::new(&agent);
+        assert_eq!(
+            places.known_hosts,
+            [
+                Path::new("/home/ann/.ssh/known_hosts"),
+                Path::new("/etc/ssh/ssh_known_hosts")
+            ]
+        );
+        assert_eq!(places.key_files[0], Path::new("/home/ann/.ssh/id_ed25519"));
+        assert_eq!(places.key_files.len(), 3);
+        assert_eq!(places.agent_socket, agent.ssh_agent);
+        let homeless = Environment {
+            home: None,
+            ..user()
+        };
+        assert_eq!(SshPlaces::new(&homeless).key_files, [] as [PathBuf; 0]);
     }
 
     #[test]

@@ -1,21 +1,22 @@
 //! Builds the graph: index, origins, library, mount, control socket. The one place that names all.
 
+mod cache;
+mod origins;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use musicfs_control::{ControlContext, MountView, Socket, SocketPath};
-use musicfs_core::origin::Origin;
 use musicfs_fuse::{FuseStats, MountOptions};
 use musicfs_index::{Index, Layout, Opened};
 use musicfs_library::Library;
-use musicfs_origins::{LocalConfig, LocalOrigin};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, OriginConfig};
+use crate::config::Config;
 use crate::mount::{MountError, Running};
 
 /// Threads that take requests from the kernel: what they do takes microseconds, so a few serve all.
@@ -63,22 +64,17 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
             "the index was damaged; it is kept under this name, and the origins are scanned again"
         );
     }
-    let origins = origins(config, index.reader.installation()?);
+    let origins = origins::origins(config, index.reader.installation()?)?;
     if opened == Opened::New {
         // With an index, an origin that is away stays listed. Without one there is nothing to show.
-        for origin in &origins {
-            let refused = |source| MountError::Origin {
-                id: origin.id().clone(),
-                source,
-            };
-            origin.check().await.map_err(refused)?;
-        }
+        origins::check(&origins, origins::CHECK_TIMEOUT).await?;
     }
     let socket = Socket::bind(SocketPath {
         socket: config.paths.socket.clone(),
         link: config.paths.socket_link.clone(),
     })?;
-    let library = Arc::new(Library::start(index, origins).await?);
+    let cache = cache::open(config, &origins)?;
+    let library = Arc::new(Library::start(index, origins, cache).await?);
     if opened != Opened::Existing {
         library.wait_for_files(FIRST_FILES_WAIT_MAX).await;
     }
@@ -142,19 +138,6 @@ fn mount_options(config: &Config) -> MountOptions {
         passthrough: config.passthrough,
         threads: cores.clamp(2, FUSE_THREADS_MAX),
     }
-}
-
-fn origins(config: &Config, installation: [u8; 16]) -> Vec<Arc<dyn Origin>> {
-    let local = |origin: &OriginConfig| -> Arc<dyn Origin> {
-        Arc::new(LocalOrigin::new(LocalConfig {
-            id: origin.id.clone(),
-            root: origin.path.clone(),
-            identity: origin.identity.clone(),
-            installation,
-            excluded: vec![config.mount_point.clone()],
-        }))
-    };
-    config.origins.iter().map(local).collect()
 }
 
 /// Lifts this process's own limit of open files to what the system allows it: each open track of a

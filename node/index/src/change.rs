@@ -4,7 +4,7 @@ use musicfs_core::id::{FileId, Ino, Revision};
 use musicfs_core::names::NameProfile;
 use musicfs_core::origin::{FileIdentity, ListedFile};
 use musicfs_core::path::OriginPath;
-use musicfs_core::tags::TrackInfo;
+use musicfs_core::tags::{AudioLayout, TrackInfo};
 use musicfs_core::template::Template;
 use musicfs_core::version::VersionKey;
 
@@ -81,6 +81,8 @@ pub struct FileRecord {
     pub version_key: VersionKey,
     /// What its tags say; `None` for a companion, and for a track that could not be read.
     pub info: Option<TrackInfo>,
+    /// How its bytes are arranged, where that is known.
+    pub layout: Option<AudioLayout>,
 }
 
 /// One difference between an origin and the index.
@@ -144,4 +146,9 @@ pub struct Commit {
     pub revision: Revision,
     /// What changed in the tree.
     pub tree: TreeChange,
+    /// Versions that rows had before this commit and no row of any origin has after it, in order.
+    ///
+    /// At most two for each change (a move can take the place of another file), or one for each file
+    /// forgotten: bounded by the batch or the step.
+    pub retired: Vec<VersionKey>,
 }

@@ -14,7 +14,7 @@ use crate::read::Reader;
 use crate::writer::Writer;
 
 /// The schema that this program writes. Version n is reached from n − 1 by `MIGRATIONS[n − 1]`.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema2.sql")];
 
 /// The first inode number that an entry gets; those before it are kept for the protocol.
 const FIRST_INO: i64 = musicfs_core::id::Ino::RESERVED_MAX.0 as i64 + 1;
@@ -160,7 +160,7 @@ fn connect(path: &Path) -> Result<Connection, Error> {
         transaction.commit().attempt("migrate")?;
     }
     // A probe of each table: damage to their roots shows here instead of at the first lookup.
-    for table in ["meta", "origins", "files", "artwork", "entries"] {
+    for table in ["meta", "origins", "files", "artwork", "entries", "pins"] {
         connection
             .query_row(
                 &format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT 1)"),
@@ -227,16 +227,11 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
         target = path.with_extension(format!("damaged-{stamp}-{number}"));
     }
     for suffix in ["", "-wal", "-shm"] {
-        let with = |base: &Path| {
-            let mut name = base.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        match fs::rename(with(path), with(&target)) {
+        match fs::rename(with_suffix(path, suffix), with_suffix(&target, suffix)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::Io {
                     action: "set aside",
-                    path: with(path),
+                    path: with_suffix(path, suffix),
                     source,
                 });
             }
@@ -244,6 +239,19 @@ fn set_aside(path: &Path) -> Result<PathBuf, Error> {
         }
     }
     Ok(target)
+}
+
+/// The path of a file that SQLite keeps beside the database.
+fn with_suffix(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Bytes in the database and its log; what cannot be read counts as 0.
+pub(crate) fn bytes_on_disk(database: &Path) -> u64 {
+    let len = |suffix| fs::metadata(with_suffix(database, suffix)).map_or(0, |it| it.len());
+    len("") + len("-wal")
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use musicfs_core::error::ErrorKind;
 
+use crate::write::{PIN_PATH_LEN_MAX, PINS_MAX};
+
 /// Why the index could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -56,6 +58,18 @@ pub enum Error {
         /// Its configured id.
         name: String,
     },
+    /// A path to pin is longer than any system call takes.
+    #[error("pin a path of {len} bytes: a path has at most {PIN_PATH_LEN_MAX}")]
+    PinPath {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// There are as many pins as may be.
+    #[error("pin {path:?}: there are {PINS_MAX} pins already; unpin something")]
+    PinsFull {
+        /// The path that was to be pinned.
+        path: String,
+    },
     /// The writer thread has ended.
     #[error("write to the index: it is closed")]
     Closed,
@@ -65,7 +79,8 @@ impl Error {
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Newer { .. } | Self::Locked { .. } => ErrorKind::Invalid,
+            Self::Newer { .. } | Self::Locked { .. } | Self::PinPath { .. } => ErrorKind::Invalid,
+            Self::PinsFull { .. } => ErrorKind::Exhausted,
             Self::NoSuchOrigin { .. } => ErrorKind::NotFound,
             Self::Closed => ErrorKind::Cancelled,
             Self::Damaged { .. } => ErrorKind::Corrupt,

@@ -17,5 +17,9 @@ mod writer;
 pub use change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout, TreeChange};
 pub use db::{Index, Opened};
 pub use error::Error;
-pub use read::{Child, Found, KnownFile, Node, NodeKind, OriginRow, Provenance, Reader, Totals};
+pub use read::{
+    Child, FileBelow, Found, KnownFile, Node, NodeKind, OriginRow, Pin, Provenance, Reader, Totals,
+    Walk,
+};
+pub use write::{FORGET_FILES_MAX, PIN_PATH_LEN_MAX, PINS_MAX};
 pub use writer::{OriginSpec, Writer};

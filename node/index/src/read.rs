@@ -1,17 +1,28 @@
 //! Queries. Each is one or a few indexed lookups and takes microseconds.
 
+mod content;
+mod model;
+mod walk;
+
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use musicfs_core::id::{FileId, Ino, OriginId};
+use musicfs_core::id::{FileId, Ino};
 use musicfs_core::origin::FileIdentity;
 use musicfs_core::path::OriginPath;
-use musicfs_core::version::{ContentVersion, Validator};
+use musicfs_core::version::{ContentVersion, Validator, VersionKey};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::change::FileKind;
-use crate::db::connect_for_reading;
+use crate::db::{bytes_on_disk, connect_for_reading};
 use crate::error::{Attempt, Error};
+use crate::rows::{LAYOUT_COLUMNS, layout_of};
+
+pub use model::{
+    Child, FileBelow, Found, KnownFile, Node, NodeKind, OriginRow, Pin, Provenance, Totals,
+};
+pub use walk::Walk;
+pub(crate) use walk::components;
 
 /// Connections kept open between queries; more threads at once open more.
 const IDLE_CONNECTIONS_MAX: usize = 8;
@@ -20,113 +31,6 @@ const IDLE_CONNECTIONS_MAX: usize = 8;
 pub struct Reader {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-}
-
-/// What an entry of the tree is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeKind {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File,
-}
-
-/// One entry of the tree and what `stat` shows of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// Its inode number.
-    pub ino: Ino,
-    /// What it is.
-    pub kind: NodeKind,
-    /// Length in bytes; 0 for a directory.
-    pub size: u64,
-    /// A file: when its origin says it was modified. A directory: when its children last changed.
-    /// Nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// Read bits: of the file on its origin (a subset of 0444), or 0555 of a directory.
-    pub mode: u16,
-}
-
-/// An entry and its name in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Child {
-    /// The name, NFC and at most 255 bytes.
-    pub name: String,
-    /// The entry.
-    pub node: Node,
-}
-
-/// Where the content of an entry comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The entry.
-    pub node: Node,
-    /// The origin.
-    pub origin: OriginId,
-    /// The path on it.
-    pub path: OriginPath,
-    /// The content version that the inode stands for.
-    pub version: ContentVersion,
-}
-
-/// What the extended attributes of an entry say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provenance {
-    /// The origin's id.
-    pub origin: OriginId,
-    /// The path on it.
-    pub real_path: Vec<u8>,
-    /// The real extension in lower case.
-    pub format: String,
-}
-
-/// Sums over all origins that are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Files known.
-    pub files: u64,
-    /// Directories of the tree.
-    pub directories: u64,
-    /// Bytes in those files.
-    pub bytes: u64,
-}
-
-/// An origin as the index knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OriginRow {
-    /// The row.
-    pub id: i64,
-    /// Its configured id.
-    pub name: String,
-    /// Its kind's name.
-    pub kind: String,
-    /// What a person calls it.
-    pub display_name: String,
-    /// No longer configured.
-    pub hidden: bool,
-    /// Files known.
-    pub file_count: u64,
-    /// Bytes in them.
-    pub total_bytes: u64,
-    /// When it was last listed completely, in seconds since 1970; 0 if never.
-    pub last_sync_unix: i64,
-}
-
-/// A file as the index knows it, to compare with a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownFile {
-    /// The row.
-    pub id: FileId,
-    /// The name in its directory.
-    pub name: Vec<u8>,
-    /// Track or companion.
-    pub kind: FileKind,
-    /// The version that was indexed.
-    pub version: ContentVersion,
-    /// Its read bits.
-    pub mode: u16,
-    /// Device and inode when it was last seen.
-    pub identity: Option<FileIdentity>,
 }
 
 const INSTALLATION: &str = "SELECT value FROM meta WHERE key = 'installation'";
@@ -161,6 +65,17 @@ impl Reader {
         result
     }
 
+    /// The same for several queries that must see the state of one commit.
+    fn with_snapshot<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.with(|connection| {
+            let snapshot = connection.unchecked_transaction().attempt("read")?;
+            query(&snapshot)
+        })
+    }
+
     /// The random number that tells this installation from all others.
     ///
     /// # Errors
@@ -178,17 +93,7 @@ impl Reader {
     /// # Errors
     /// As above.
     pub fn lookup(&self, parent: Ino, name: &str) -> Result<Option<Node>, Error> {
-        let sql = select_node("WHERE e.parent = ?1 AND e.name = ?2");
-        self.with(|connection| {
-            connection
-                .prepare_cached(&sql)
-                .and_then(|mut query| {
-                    query
-                        .query_row((ino(parent), name), |row| node(row, 0))
-                        .optional()
-                })
-                .attempt("look up in")
-        })
+        self.with(|connection| lookup(connection, parent, name))
     }
 
     /// The entry with a number; `None` if it is no longer in the tree.
@@ -196,13 +101,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Sqlite`].
     pub fn node(&self, of: Ino) -> Result<Option<Node>, Error> {
-        let sql = select_node("WHERE e.ino = ?1 AND (e.parent <> 0 OR e.ino = 1)");
-        self.with(|connection| {
-            connection
-                .prepare_cached(&sql)
-                .and_then(|mut query| query.query_row([ino(of)], |row| node(row, 0)).optional())
-                .attempt("look up in")
-        })
+        self.with(|connection| node_of(connection, of))
     }
 
     /// The directory that holds an entry; the root's is the root.
@@ -242,55 +141,6 @@ impl Reader {
             });
             rows.and_then(Iterator::collect).attempt("list")
         })
-    }
-
-    /// Where the content of a file's entry lies.
-    ///
-    /// # Errors
-    /// [`Error::Sqlite`], or [`Error::Damaged`] if the row makes no sense.
-    pub fn find(&self, of: Ino) -> Result<Option<Found>, Error> {
-        let sql = format!(
-            "SELECT {NODE}, o.name, f.dir, f.name, f.validator
-             FROM entries e JOIN files f ON f.id = e.file JOIN origins o ON o.id = f.origin_id
-             WHERE e.ino = ?1 AND e.parent <> 0"
-        );
-        let raw = self.with(|connection| {
-            connection
-                .prepare_cached(&sql)
-                .and_then(|mut query| {
-                    query
-                        .query_row([ino(of)], |row| {
-                            Ok((
-                                node(row, 0)?,
-                                row.get::<_, String>(6)?,
-                                row.get::<_, Vec<u8>>(7)?,
-                                row.get::<_, Vec<u8>>(8)?,
-                                row.get::<_, String>(9)?,
-                            ))
-                        })
-                        .optional()
-                })
-                .attempt("look up in")
-        })?;
-        let Some((node, origin, dir, name, validator)) = raw else {
-            return Ok(None);
-        };
-        let damaged = || Error::Damaged { table: "files" };
-        let path = OriginPath::new(&dir)
-            .and_then(|dir| dir.join(&name))
-            .map_err(|_| damaged())?;
-        let validator = Validator::from_text(&validator).ok_or_else(damaged)?;
-        let version = ContentVersion {
-            size: node.size,
-            validator,
-        };
-        let origin = OriginId::new(&origin).map_err(|_| damaged())?;
-        Ok(Some(Found {
-            node,
-            origin,
-            path,
-            version,
-        }))
     }
 
     /// All origins that the index knows.
@@ -345,6 +195,48 @@ impl Reader {
         })
     }
 
+    /// How much the index holds: files of all origins, shown or not, and directories of the tree.
+    /// From counters.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn metadata_entries(&self) -> Result<u64, Error> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT (SELECT IFNULL(SUM(file_count), 0) FROM origins)
+                          + IFNULL((SELECT value FROM meta WHERE key = 'directories'), 0)",
+                )
+                .and_then(|mut query| query.query_row([], |row| row.get::<_, i64>(0)))
+                .map(i64::cast_unsigned)
+                .attempt("read")
+        })
+    }
+
+    /// Bytes on disk of the database and its log, from their metadata; 0 if that cannot be read.
+    pub fn bytes_on_disk(&self) -> u64 {
+        bytes_on_disk(&self.path)
+    }
+
+    /// All pins in the order of their paths; at most [`PINS_MAX`](crate::PINS_MAX).
+    ///
+    /// # Errors
+    /// As above.
+    pub fn pins(&self) -> Result<Vec<Pin>, Error> {
+        self.with(|connection| {
+            let mut query = connection
+                .prepare_cached("SELECT path, created_unix FROM pins ORDER BY path")
+                .attempt("read")?;
+            let rows = query.query_map([], |row| {
+                Ok(Pin {
+                    path: row.get(0)?,
+                    created_unix: row.get(1)?,
+                })
+            });
+            rows.and_then(Iterator::collect).attempt("read")
+        })
+    }
+
     /// The files known in one directory of an origin.
     ///
     /// # Errors
@@ -352,10 +244,11 @@ impl Reader {
     pub fn files_in(&self, origin: i64, dir: &OriginPath) -> Result<Vec<KnownFile>, Error> {
         self.with(|connection| {
             let mut query = connection
-                .prepare_cached(
-                    "SELECT id, name, kind, origin_size, validator, mode, device, inode
-                     FROM files WHERE origin_id = ?1 AND dir = ?2",
-                )
+                .prepare_cached(&format!(
+                    "SELECT f.id, f.name, f.kind, f.origin_size, f.validator, f.mode, f.device,
+                            f.inode, f.version_key, {LAYOUT_COLUMNS}
+                     FROM files f WHERE f.origin_id = ?1 AND f.dir = ?2"
+                ))
                 .attempt("list files in")?;
             let mut rows = query
                 .query((origin, dir.as_bytes()))
@@ -423,6 +316,26 @@ impl Reader {
     }
 }
 
+fn lookup(connection: &Connection, parent: Ino, name: &str) -> Result<Option<Node>, Error> {
+    connection
+        .prepare_cached(&select_node("WHERE e.parent = ?1 AND e.name = ?2"))
+        .and_then(|mut query| {
+            query
+                .query_row((ino(parent), name), |row| node(row, 0))
+                .optional()
+        })
+        .attempt("look up in")
+}
+
+fn node_of(connection: &Connection, of: Ino) -> Result<Option<Node>, Error> {
+    connection
+        .prepare_cached(&select_node(
+            "WHERE e.ino = ?1 AND (e.parent <> 0 OR e.ino = 1)",
+        ))
+        .and_then(|mut query| query.query_row([ino(of)], |row| node(row, 0)).optional())
+        .attempt("look up in")
+}
+
 fn select_node(condition: &str) -> String {
     format!("SELECT {NODE} FROM entries e LEFT JOIN files f ON f.id = e.file {condition}")
 }
@@ -471,5 +384,7 @@ fn known_file(row: &Row<'_>) -> Result<KnownFile, Error> {
             device: device.cast_unsigned(),
             inode: inode.cast_unsigned(),
         }),
+        version_key: VersionKey(row.get(8).map_err(damaged)?),
+        layout: layout_of(row, 9).map_err(damaged)?,
     })
 }

@@ -1,7 +1,8 @@
 //! How tags become columns and back.
 
 use musicfs_core::tags::{
-    ArtEncoding, Artwork, AudioProperties, Codec, Date, MusicBrainz, ReplayGain, Tags,
+    ArtEncoding, Artwork, AudioLayout, AudioProperties, Codec, Container, Date, MusicBrainz,
+    ReplayGain, Tags,
 };
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
@@ -179,6 +180,34 @@ pub(crate) fn audio_of(row: &Row<'_>, at: usize) -> Result<AudioProperties, Erro
         bit_depth: number(10)?.try_into().unwrap_or(0),
         channels: number(11)?.try_into().unwrap_or(0),
     })
+}
+
+/// The columns that [`layout_of`] needs, in a `SELECT` on `files f`.
+pub(crate) const LAYOUT_COLUMNS: &str = "f.container, f.front_end, f.tail_start";
+
+/// Reads the layout from a row whose [`LAYOUT_COLUMNS`] start at `at`.
+///
+/// A container that this program does not know gives `None`: the layout only saves requests.
+pub(crate) fn layout_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<AudioLayout>> {
+    let container: Option<i64> = row.get(at)?;
+    let front_end: Option<i64> = row.get(at + 1)?;
+    let tail_start: Option<i64> = row.get(at + 2)?;
+    let container = container
+        .and_then(|number| usize::try_from(number).ok())
+        .and_then(|number| Container::ALL.get(number).copied());
+    let ends = front_end.zip(tail_start);
+    Ok(container
+        .zip(ends)
+        .map(|(container, (front_end, tail_start))| AudioLayout {
+            container,
+            front_end: front_end.cast_unsigned(),
+            tail_start: tail_start.cast_unsigned(),
+        }))
+}
+
+/// The number that stands for a container.
+pub(crate) fn container_number(container: Container) -> i64 {
+    position(&Container::ALL, &container)
 }
 
 /// The number that stands for a codec.

@@ -1,8 +1,10 @@
 //! What one commit does: rows, and the tree that follows from them.
 
+mod pins;
+mod retire;
 mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::id::{FileId, Revision};
 use musicfs_core::names;
@@ -15,10 +17,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout};
 use crate::error::{Attempt, Error};
-use crate::rows::{TAG_COLUMNS, TagColumns, audio_of, codec_number, encoding_number, tags_of};
+use crate::rows::{
+    TAG_COLUMNS, TagColumns, audio_of, codec_number, container_number, encoding_number, tags_of,
+};
 use crate::tree::{Content, Tree};
 
-pub(crate) use whole::{forget, rebuild, set_hidden};
+pub use pins::{PIN_PATH_LEN_MAX, PINS_MAX};
+pub(crate) use pins::{pin, unpin};
+pub use whole::FORGET_FILES_MAX;
+pub(crate) use whole::{forget_some, rebuild, set_hidden};
 
 /// Does the changes of `batch` within an open transaction.
 pub(crate) fn apply(db: &Connection, layout: &Layout, batch: &Batch) -> Result<Commit, Error> {
@@ -42,6 +49,8 @@ struct Write<'c> {
     albums: BTreeMap<i64, bool>,
     /// By how much each origin's number of files and bytes changed.
     totals: BTreeMap<i64, (i64, i64)>,
+    /// Versions that a row no longer has; another may.
+    replaced: BTreeSet<VersionKey>,
 }
 
 /// What a change needs to know of the row it replaces.
@@ -53,7 +62,11 @@ struct OldRow {
     size: i64,
     validator: String,
     album_key: Option<i64>,
+    version_key: VersionKey,
 }
+
+/// The columns of an [`OldRow`].
+const OLD_ROW: &str = "id, origin_id, dir, kind, origin_size, validator, album_key, version_key";
 
 impl<'c> Write<'c> {
     fn new(db: &'c Connection, layout: &'c Layout, tree: Tree<'c>, now_ns: i64) -> Self {
@@ -65,6 +78,7 @@ impl<'c> Write<'c> {
             tracks: BTreeMap::new(),
             albums: BTreeMap::new(),
             totals: BTreeMap::new(),
+            replaced: BTreeSet::new(),
         }
     }
 
@@ -114,6 +128,9 @@ impl<'c> Write<'c> {
         let same = old
             .as_ref()
             .is_some_and(|old| old.size == size && old.validator == validator);
+        if let Some(old) = &old {
+            self.replace(old.version_key, record.version_key);
+        }
         let id = self.write_row(origin, old.as_ref(), record, columns.as_ref())?;
         self.write_artwork(id, record.info.as_ref())?;
         let (old_count, old_size) = old.as_ref().map_or((0, 0), |old| (1, old.size));
@@ -166,6 +183,7 @@ impl<'c> Write<'c> {
                 ])
             })
             .attempt("write to")?;
+        self.replace(old.version_key, key);
         self.tree.companions_changed(old.origin, &old.dir);
         self.tree.companions_changed(old.origin, dir.as_bytes());
         if old.kind == FileKind::Track.number() {
@@ -177,6 +195,13 @@ impl<'c> Write<'c> {
     }
 
     fn remove(&mut self, old: &OldRow) -> Result<(), Error> {
+        self.remove_row(old)?;
+        self.tree.companions_changed(old.origin, &old.dir);
+        Ok(())
+    }
+
+    /// Removes a row and its entries; the companions beside it stay where they are.
+    fn remove_row(&mut self, old: &OldRow) -> Result<(), Error> {
         self.album_touched(old.album_key)?;
         self.tree.remove(FileId(old.id))?;
         self.tracks.remove(&old.id);
@@ -185,7 +210,7 @@ impl<'c> Write<'c> {
             .and_then(|mut delete| delete.execute([old.id]))
             .attempt("write to")?;
         self.count(old.origin, -1, -old.size);
-        self.tree.companions_changed(old.origin, &old.dir);
+        self.replaced.insert(old.version_key);
         Ok(())
     }
 
@@ -203,6 +228,7 @@ impl<'c> Write<'c> {
                 .and_then(|mut update| update.execute((origin, files, bytes)))
                 .attempt("write to")?;
         }
+        let retired = self.retired()?;
         let (tree, directories) = self.tree.settle()?;
         self.db
             .prepare_cached(
@@ -221,6 +247,7 @@ impl<'c> Write<'c> {
         Ok(Commit {
             revision: Revision(revision.cast_unsigned()),
             tree,
+            retired,
         })
     }
 
@@ -230,25 +257,8 @@ impl<'c> Write<'c> {
         params: impl rusqlite::Params,
     ) -> Result<Option<OldRow>, Error> {
         self.db
-            .prepare_cached(&format!(
-                "SELECT id, origin_id, dir, kind, origin_size, validator, album_key FROM files
-                 WHERE {condition}"
-            ))
-            .and_then(|mut query| {
-                query
-                    .query_row(params, |row| {
-                        Ok(OldRow {
-                            id: row.get(0)?,
-                            origin: row.get(1)?,
-                            dir: row.get(2)?,
-                            kind: row.get(3)?,
-                            size: row.get(4)?,
-                            validator: row.get(5)?,
-                            album_key: row.get(6)?,
-                        })
-                    })
-                    .optional()
-            })
+            .prepare_cached(&format!("SELECT {OLD_ROW} FROM files WHERE {condition}"))
+            .and_then(|mut query| query.query_row(params, old_row).optional())
             .attempt("read")
     }
 
@@ -265,11 +275,12 @@ impl<'c> Write<'c> {
         let audio = record.info.as_ref().map(|info| &info.audio);
         let unreadable = record.kind == FileKind::Track && record.info.is_none();
         let number = |value: fn(&AudioProperties) -> i64| audio.map(value);
+        let layout = record.layout;
         self.db
             .prepare_cached(
                 "INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
                  ?11, ?12, ?13, NULL, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
-                 ?26, ?27, ?28, ?29, ?30, ?31)",
+                 ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
             )
             .and_then(|mut insert| {
                 insert.execute(params![
@@ -304,6 +315,9 @@ impl<'c> Write<'c> {
                     columns.map(|columns| columns.more.as_str()),
                     columns.and_then(|columns| columns.album_key),
                     self.now_ns,
+                    layout.map(|layout| container_number(layout.container)),
+                    layout.map(|layout| layout.front_end.cast_signed()),
+                    layout.map(|layout| layout.tail_start.cast_signed()),
                 ])
             })
             .attempt("write to")?;
@@ -413,6 +427,19 @@ impl<'c> Write<'c> {
         self.tree.companions_changed(origin, &dir);
         Ok(())
     }
+}
+
+fn old_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OldRow> {
+    Ok(OldRow {
+        id: row.get(0)?,
+        origin: row.get(1)?,
+        dir: row.get(2)?,
+        kind: row.get(3)?,
+        size: row.get(4)?,
+        validator: row.get(5)?,
+        album_key: row.get(6)?,
+        version_key: VersionKey(row.get(7)?),
+    })
 }
 
 /// The path of a track in the tree, from the root.

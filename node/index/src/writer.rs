@@ -167,16 +167,41 @@ impl Writer {
         .await
     }
 
-    /// Removes an origin and all that is known of it.
+    /// Removes up to `limit` files of an origin (1 to [`FORGET_FILES_MAX`](crate::FORGET_FILES_MAX);
+    /// another number is taken as the nearer end), and the origin itself with the last of them.
+    ///
+    /// True if nothing is left of it; else call again. Others write between the steps, and one that
+    /// was cut off is taken up by the next call.
     ///
     /// # Errors
     /// As above.
-    pub async fn forget(&self, origin: i64) -> Result<Commit, Error> {
+    pub async fn forget_some(&self, origin: i64, limit: usize) -> Result<(Commit, bool), Error> {
         self.submit(move |state| {
             let now = unix_nanos(SystemTime::now());
-            state.transact(|db, layout| write::forget(db, layout, origin, now))
+            state.transact(|db, layout| write::forget_some(db, layout, origin, limit, now))
         })
         .await
+    }
+
+    /// Pins a path of the tree ('' or '/': everything), whether anything lies there or not.
+    ///
+    /// False if it is pinned already; it keeps its time then.
+    ///
+    /// # Errors
+    /// [`Error::PinPath`] if it is too long, [`Error::PinsFull`] if there are too many; else as above.
+    pub async fn pin(&self, path: String, now_unix: i64) -> Result<bool, Error> {
+        self.submit(move |state| state.transact(|db, _| write::pin(db, &path, now_unix)))
+            .await
+    }
+
+    /// Takes a pin away; false if this very path was not pinned.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn unpin(&self, path: &str) -> Result<bool, Error> {
+        let path = path.to_owned();
+        self.submit(move |state| state.transact(|db, _| write::unpin(db, &path)))
+            .await
     }
 
     /// Notes when an origin was last listed completely, in seconds since 1970.

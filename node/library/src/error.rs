@@ -1,5 +1,7 @@
 //! What can go wrong in the library.
 
+use std::sync::Arc;
+
 use musicfs_core::error::ErrorKind;
 use musicfs_core::id::{Ino, OriginId};
 use musicfs_core::origin::OriginError;
@@ -55,6 +57,53 @@ pub enum Error {
         /// Why.
         source: OriginError,
     },
+    /// Bytes could not be fetched.
+    #[error("read from origin {origin}")]
+    Fetch {
+        /// Which origin.
+        origin: OriginId,
+        /// Why; the same for all reads that waited for these bytes.
+        source: Arc<OriginError>,
+    },
+    /// The cache lost what was read, again and again.
+    #[error(
+        "read from origin {origin}: the cache gives up its content faster than it is read; raise its limit"
+    )]
+    Unstable {
+        /// Which origin.
+        origin: OriginId,
+    },
+    /// The origin is remote, and there is no cache.
+    #[error("use origin {origin}: it needs a cache, and there is none")]
+    NoCache {
+        /// Which origin.
+        origin: OriginId,
+    },
+    /// The cache failed.
+    #[error("use the cache")]
+    Store {
+        /// Why.
+        #[from]
+        source: musicfs_store::Error,
+    },
+    /// Nothing in the tree has this path.
+    #[error("find {path:?} in the library")]
+    NoPath {
+        /// The path, from the root of the tree.
+        path: String,
+    },
+    /// More would be pinned than may be.
+    #[error(
+        "pin {path:?}: pins would hold {bytes} bytes, and may hold {capacity}: raise cache_limit or unpin something"
+    )]
+    PinTooLarge {
+        /// The path, from the root of the tree.
+        path: String,
+        /// Bytes of all pins with this one.
+        bytes: u64,
+        /// Bytes that pins may hold.
+        capacity: u64,
+    },
     /// The operation took longer than a read may.
     #[error("use origin {origin}: no answer in time")]
     Timeout {
@@ -82,6 +131,11 @@ impl Error {
             Self::Stale { .. } => ErrorKind::Stale,
             Self::Away { .. } => ErrorKind::Unavailable,
             Self::Origin { source, .. } => source.kind(),
+            Self::Fetch { source, .. } => source.kind(),
+            Self::Unstable { .. } | Self::PinTooLarge { .. } => ErrorKind::Exhausted,
+            Self::NoCache { .. } => ErrorKind::Unsupported,
+            Self::Store { source } => source.kind(),
+            Self::NoPath { .. } => ErrorKind::NotFound,
             Self::Timeout { .. } => ErrorKind::DeadlineExceeded,
             Self::Index { source } => source.kind(),
             Self::Closing => ErrorKind::Cancelled,

@@ -2,22 +2,25 @@
 
 mod debounce;
 mod extract;
+mod monitor;
 mod pass;
 mod reconcile;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use musicfs_core::error::with_causes;
 use musicfs_core::origin::{Change, LostReason, Origin, OriginError, Watch};
 use musicfs_core::path::OriginPath;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::library::Shared;
+use crate::shared::Shared;
 use debounce::{Debounce, Places};
-use pass::{Pass, PassError};
+pub(crate) use monitor::Monitor;
+pub use monitor::{Health, HealthState, Phase, Progress};
+use pass::{Again, Pass, PassError, RACY_NS};
 
 /// How often an origin that nobody uses is asked whether it is there.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
@@ -25,106 +28,18 @@ const CHECK_EVERY: Duration = Duration::from_secs(30);
 /// How often an origin is walked whose changes cannot all be watched, or of which a part is away.
 const WALK_EVERY: Duration = Duration::from_secs(60);
 
+/// How often a remote origin is listed: nothing tells of its changes, and a listing of a large
+/// bucket costs time and money.
+const REMOTE_WALK_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// Files remembered to be looked at again; beyond, everything is listed again.
+const RACY_MAX: usize = 10_000;
+
 /// How long a pass that failed is left alone before the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Requests that wait for the task of an origin.
 const REQUESTS_MAX: usize = 64;
-
-/// Whether an origin can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthState {
-    /// Not asked yet.
-    Unknown,
-    /// It answers.
-    Healthy,
-    /// It answers, but part of it is out of reach.
-    Degraded,
-    /// It does not answer.
-    Unhealthy,
-}
-
-/// What the last check of an origin found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// The outcome.
-    pub state: HealthState,
-    /// How long the answer took.
-    pub latency: Duration,
-    /// What is wrong.
-    pub message: Option<String>,
-    /// When it was checked, in seconds since 1970.
-    pub checked_unix: i64,
-}
-
-/// What a pass is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Listing the origin, and reading what is new as it is found.
-    Scanning,
-    /// Reading what turned out to be new at the end of the listing.
-    Indexing,
-    /// Done.
-    Complete,
-}
-
-/// How far a pass is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// What it is doing.
-    pub phase: Phase,
-    /// Files listed.
-    pub files_scanned: u64,
-    /// Files added, changed, moved or removed.
-    pub files_changed: u64,
-    /// Content bytes read.
-    pub bytes_read: u64,
-    /// The directory listed last.
-    pub current: Option<String>,
-    /// Why it failed.
-    pub error: Option<String>,
-}
-
-impl Progress {
-    fn new(phase: Phase) -> Self {
-        Self {
-            phase,
-            files_scanned: 0,
-            files_changed: 0,
-            bytes_read: 0,
-            current: None,
-            error: None,
-        }
-    }
-}
-
-/// The state of an origin's task that others may look at.
-pub(crate) struct Monitor {
-    pub(crate) health: Mutex<Health>,
-    pub(crate) progress: watch::Sender<Progress>,
-}
-
-impl Monitor {
-    pub(crate) fn new() -> Self {
-        let health = Health {
-            state: HealthState::Unknown,
-            latency: Duration::ZERO,
-            message: None,
-            checked_unix: 0,
-        };
-        Self {
-            health: Mutex::new(health),
-            progress: watch::Sender::new(Progress::new(Phase::Scanning)),
-        }
-    }
-
-    pub(crate) fn health(&self) -> Health {
-        self.health
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
 
 /// What others ask of an origin's task.
 pub(crate) enum Request {
@@ -157,6 +72,8 @@ pub(crate) fn spawn(
         next_walk: Some(Instant::now()),
         walks_only: false,
         next_check: Instant::now() + CHECK_EVERY,
+        racy: Vec::new(),
+        racy_due: None,
     };
     let task = tokio::spawn(async move {
         tokio::select! {
@@ -181,6 +98,9 @@ struct Ingest {
     /// Not all changes can be watched, so walks have to find them.
     walks_only: bool,
     next_check: Instant,
+    /// Files to look at again at `racy_due`.
+    racy: Vec<OriginPath>,
+    racy_due: Option<Instant>,
 }
 
 /// What woke the task.
@@ -188,6 +108,7 @@ enum Wake {
     Request(Request),
     Change(Option<Change>),
     Debounced,
+    Racy,
     Walk,
     Check,
     Closed,
@@ -205,6 +126,12 @@ impl Ingest {
                 Wake::Debounced => {
                     let places = self.debounce.take();
                     self.look_at(places).await;
+                }
+                Wake::Racy => {
+                    self.racy_due = None;
+                    for path in std::mem::take(&mut self.racy) {
+                        self.debounce.handle(Instant::now(), Change::Entry(path));
+                    }
                 }
                 Wake::Change(Some(change)) => self.changed(change),
                 Wake::Change(None) => {
@@ -248,6 +175,7 @@ impl Ingest {
             () = sleep(self.next_walk) => Wake::Walk,
             request = self.inbox.recv() => request.map_or(Wake::Closed, Wake::Request),
             () = sleep(self.debounce.due()) => Wake::Debounced,
+            () = sleep(self.racy_due) => Wake::Racy,
             change = change => Wake::Change(change),
             () = sleep(Some(self.next_check)) => Wake::Check,
         }
@@ -292,11 +220,15 @@ impl Ingest {
         let started = Instant::now();
         let mut pass = self.pass();
         let outcome = pass.everything().await;
-        let stale = pass.finish(&outcome);
+        let again = pass.finish(&outcome);
         self.concluded(&outcome, started, true);
-        self.look_again(stale);
-        if self.walks_only && outcome.is_ok() {
-            self.next_walk = Some(Instant::now() + WALK_EVERY);
+        self.look_again(again);
+        if self.walks_only && outcome.is_ok() && self.next_walk.is_none() {
+            let every = match self.origin.kind().is_cached() {
+                true => REMOTE_WALK_EVERY,
+                false => WALK_EVERY,
+            };
+            self.next_walk = Some(Instant::now() + every);
         }
         outcome.map(drop).map_err(|error| error.to_string())
     }
@@ -310,9 +242,9 @@ impl Ingest {
         let started = Instant::now();
         let mut pass = self.pass();
         let outcome = pass.places(places).await;
-        let stale = pass.finish(&outcome);
+        let again = pass.finish(&outcome);
         self.concluded(&outcome, started, false);
-        self.look_again(stale);
+        self.look_again(again);
     }
 
     fn pass(&self) -> Pass {
@@ -324,10 +256,21 @@ impl Ingest {
         )
     }
 
-    /// Files that changed while they were read are looked at again when it is quiet.
-    fn look_again(&mut self, paths: Vec<OriginPath>) {
-        for path in paths {
+    /// Files that changed while they were read are looked at again when it is quiet, those whose
+    /// time proves nothing yet a little later.
+    fn look_again(&mut self, again: Again) {
+        for path in again.stale {
             self.debounce.handle(Instant::now(), Change::Entry(path));
+        }
+        if again.racy.is_empty() {
+            return;
+        }
+        self.racy.extend(again.racy);
+        self.racy_due = Some(Instant::now() + Duration::from_nanos(RACY_NS));
+        if self.racy.len() > RACY_MAX {
+            self.racy.clear();
+            self.racy_due = None;
+            self.next_walk = Some(Instant::now() + WALK_EVERY);
         }
     }
 
@@ -357,6 +300,14 @@ impl Ingest {
                         files = summary.away,
                         "files are missing together with their file system: they stay listed; \
                          mount it again, or forget the origin"
+                    );
+                }
+                if summary.header_bytes_unkept > 0 {
+                    tracing::warn!(
+                        origin = %self.origin.id(),
+                        bytes = summary.header_bytes_unkept,
+                        "the headers of some files find no room: raise header_limit by so much, \
+                         or scans by other programs will read them from the origin"
                     );
                 }
                 if whole {

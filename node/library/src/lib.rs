@@ -6,13 +6,22 @@
 //! way: a pass lists it, compares with the index, reads the tags of what is new and commits; each
 //! commit tells the kernel adapter what to look up again ([`TreeChanges`]).
 
+mod cache;
 mod error;
+mod fetch;
 mod ingest;
+mod keeper;
 mod library;
 mod open;
+mod shared;
 
+pub use cache::{
+    CacheStats, Cleared, PinStatus, Pinned, PrefetchStep, Strategy, Tier, TierStats, VerifyStep,
+};
 pub use error::Error;
+pub use fetch::FetchOptions;
 pub use ingest::{Health, HealthState, Phase, Progress};
+pub use keeper::Cache;
 pub use library::{Library, OriginStatus, TreeChanges};
 pub use musicfs_index::{Child, Node, NodeKind, Provenance, Totals, TreeChange};
 pub use open::OpenFile;

@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use musicfs_core::error::{ErrorKind, with_causes};
+use musicfs_core::error::ErrorKind;
 use musicfs_core::id::{Ino, OriginId};
 use musicfs_core::names;
 use musicfs_core::origin::Origin;
 use musicfs_core::path::OriginPath;
 use musicfs_index::{
-    Child, Commit, Found, Index, Node, NodeKind, OriginRow, OriginSpec, Provenance, Totals,
-    TreeChange,
+    Child, FORGET_FILES_MAX, Found, Index, Node, NodeKind, OriginRow, OriginSpec, Provenance,
+    Totals, TreeChange,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::fetch::{FetchOptions, Fetcher};
 use crate::ingest::{self, Health, HealthState, Monitor, Phase, Progress, Request, Requests};
-use crate::open::{OpenFile, READ_DEADLINE};
+use crate::keeper::{self, Cache};
+use crate::open::{Content, OpenFile};
+use crate::shared::{Shared, rearrange};
 
 /// Commits whose changes wait for the kernel adapter; then ingest waits for it.
 const TREE_CHANGES_MAX: usize = 64;
@@ -29,19 +32,10 @@ const REFRESH_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A music library: its tree, its files, and the origins that they come from.
 pub struct Library {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     origins: BTreeMap<OriginId, Source>,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What the tasks of the origins and the facade have in common.
-pub(crate) struct Shared {
-    pub(crate) index: Index,
-    /// Files whose tags are read at once.
-    pub(crate) readers_max: usize,
-    tree: Mutex<Option<mpsc::Sender<TreeChange>>>,
-    totals: watch::Sender<Totals>,
 }
 
 struct Source {
@@ -71,52 +65,27 @@ impl TreeChanges {
     }
 }
 
-impl Shared {
-    /// Tells the kernel adapter what changed, and waits while it is behind.
-    pub(crate) async fn publish(&self, change: TreeChange) {
-        self.refresh_totals();
-        if change.entries.is_empty() && change.directories.is_empty() {
-            return;
-        }
-        let sender = self
-            .tree
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(sender) = sender {
-            // A closed channel means that nothing is mounted: nobody has cached anything.
-            let _ = sender.send(change).await;
-        }
-    }
-
-    /// Sees to it that a damaged index is set aside at the next start.
-    pub(crate) fn note_damage(&self, error: &musicfs_index::Error) {
-        if error.is_corruption() {
-            match self.index.mark_damaged() {
-                Ok(()) => tracing::error!(
-                    "the index is damaged; restart musicfs: it sets the file aside and scans again"
-                ),
-                Err(error) => tracing::error!(%error, "the damage of the index cannot be noted"),
-            }
-        }
-    }
-
-    fn refresh_totals(&self) {
-        match self.index.reader.totals() {
-            Ok(totals) => drop(self.totals.send_replace(totals)),
-            Err(error) => tracing::warn!(%error, "the totals cannot be read"),
-        }
-    }
-}
-
 impl Library {
-    /// Starts a library on an index, with these origins: it serves at once and scans behind.
+    /// Starts a library on an index, with these origins in the order of their priority: it serves at
+    /// once and scans behind. Remote origins need a cache.
     ///
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Index`] if the origins cannot be written to the index.
-    pub async fn start(index: Index, origins: Vec<Arc<dyn Origin>>) -> Result<Self, Error> {
+    /// [`Error::Index`] if the origins cannot be written to the index, [`Error::NoCache`] if an
+    /// origin needs one.
+    pub async fn start(
+        index: Index,
+        origins: Vec<Arc<dyn Origin>>,
+        cache: Option<Cache>,
+    ) -> Result<Self, Error> {
+        let needs_cache = |origin: &&Arc<dyn Origin>| origin.kind().is_cached();
+        if cache.is_none()
+            && let Some(origin) = origins.iter().find(needs_cache)
+        {
+            let origin = origin.id().clone();
+            return Err(Error::NoCache { origin });
+        }
         let specs = origins.iter().map(|origin| OriginSpec {
             name: origin.id().to_string(),
             kind: origin.kind().as_str().to_owned(),
@@ -124,15 +93,30 @@ impl Library {
         });
         let rows = index.writer.configure(specs.collect()).await?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let stop = CancellationToken::new();
+        let options = cache
+            .as_ref()
+            .map_or_else(FetchOptions::default, |cache| cache.options);
+        let fetcher = cache.map(|cache| {
+            Arc::new(Fetcher::new(
+                cache.store,
+                cache.options,
+                &origins,
+                stop.clone(),
+            ))
+        });
         let shared = Arc::new(Shared {
             index,
             readers_max: cores * 2,
+            fetcher,
+            pins_changed: Notify::new(),
+            read_deadline: options.read_deadline,
             tree: Mutex::new(None),
             totals: watch::Sender::default(),
         });
         shared.refresh_totals();
-        let stop = CancellationToken::new();
         let mut tasks = vec![tokio::spawn(rearrange(shared.clone(), rows.clone()))];
+        tasks.extend(keeper::spawn(&shared, &stop));
         let mut sources = BTreeMap::new();
         for (origin, row) in origins.into_iter().zip(rows) {
             let monitor = Arc::new(Monitor::new());
@@ -223,19 +207,50 @@ impl Library {
                 None => Error::NoEntry { ino },
             });
         };
+        let source = self
+            .origins
+            .get(&found.origin)
+            .ok_or_else(|| Error::NoOrigin {
+                origin: found.origin.clone(),
+            })?;
+        match source.origin.kind().is_cached() {
+            true => self.open_remote(source, found).await,
+            false => self.open_local(source, found).await,
+        }
+    }
+
+    /// Opens a file that is read through the cache: nothing is asked of its origin.
+    async fn open_remote(&self, source: &Source, found: Found) -> Result<OpenFile, Error> {
+        let (node, path) = (found.node, found.path.clone());
+        let file = self.fetcher(&found.origin)?.file(found).await?;
+        let content = Content::Remote {
+            handle: file.open(),
+            path,
+            requests: source.requests.clone(),
+        };
+        Ok(OpenFile::new(node, content))
+    }
+
+    /// Opens a file on a disk of this machine, and looks whether it is the one that was indexed.
+    async fn open_local(&self, source: &Source, found: Found) -> Result<OpenFile, Error> {
         let Found {
             node,
             origin: id,
             path,
             version,
+            ..
         } = found;
-        let source = self
-            .origins
-            .get(&id)
-            .ok_or_else(|| Error::NoOrigin { origin: id.clone() })?;
-        let opened = tokio::time::timeout(READ_DEADLINE, source.origin.open(&path, &version)).await;
-        match opened {
-            Ok(Ok(file)) if *file.version() == version => Ok(OpenFile::new(node, id, file)),
+        let ino = node.ino;
+        let deadline = self.shared.read_deadline;
+        match tokio::time::timeout(deadline, source.origin.open(&path, &version)).await {
+            Ok(Ok(file)) if *file.version() == version => {
+                let content = Content::Local {
+                    origin: id,
+                    file,
+                    deadline,
+                };
+                Ok(OpenFile::new(node, content))
+            }
             Ok(Ok(_)) => {
                 self.refresh(source, path).await;
                 Err(Error::Stale { ino })
@@ -364,9 +379,14 @@ impl Library {
         let rows = self.query(musicfs_index::Reader::origins)?;
         let row = rows.into_iter().find(|row| row.name == id.as_str());
         let row = row.ok_or_else(|| Error::NoOrigin { origin: id.clone() })?;
-        let Commit { tree, .. } = self.shared.index.writer.forget(row.id).await?;
-        self.shared.publish(tree).await;
-        Ok(row.file_count)
+        loop {
+            let writer = &self.shared.index.writer;
+            let (commit, done) = writer.forget_some(row.id, FORGET_FILES_MAX).await?;
+            self.shared.committed(commit).await;
+            if done {
+                return Ok(row.file_count);
+            }
+        }
     }
 
     /// Ends all tasks; what they had committed stays. Lookups and open files go on working.
@@ -378,6 +398,7 @@ impl Library {
                 tracing::error!(%panic, "a task of the library ended in a panic");
             }
         }
+        keeper::close(&self.shared).await;
         *self
             .shared
             .tree
@@ -391,7 +412,15 @@ impl Library {
             .ok_or_else(|| Error::NoOrigin { origin: id.clone() })
     }
 
-    fn query<T>(
+    /// What fetches remote content.
+    fn fetcher(&self, origin: &OriginId) -> Result<&Arc<Fetcher>, Error> {
+        let none = || Error::NoCache {
+            origin: origin.clone(),
+        };
+        self.shared.fetcher.as_ref().ok_or_else(none)
+    }
+
+    pub(crate) fn query<T>(
         &self,
         query: impl FnOnce(&musicfs_index::Reader) -> Result<T, musicfs_index::Error>,
     ) -> Result<T, Error> {
@@ -407,30 +436,5 @@ impl Library {
         // Late or not at all: the caller looks at the index either way.
         let _ =
             tokio::time::timeout(REFRESH_WAIT_MAX, ingest::ask(&source.requests, request)).await;
-    }
-}
-
-/// Brings the tree in line with the configuration: layout, and which origins are shown.
-async fn rearrange(shared: Arc<Shared>, configured: Vec<i64>) {
-    let writer = &shared.index.writer;
-    let outcome = async {
-        for row in shared.index.reader.origins()? {
-            let hidden = !configured.contains(&row.id);
-            if hidden != row.hidden {
-                let commit = writer.set_hidden(row.id, hidden).await?;
-                shared.publish(commit.tree).await;
-            }
-        }
-        if let Some(commit) = writer.rebuild_if_changed().await? {
-            shared.publish(commit.tree).await;
-        }
-        Ok::<(), musicfs_index::Error>(())
-    };
-    if let Err(error) = outcome.await {
-        tracing::error!(
-            error = %with_causes(&error),
-            "the tree still has its old layout; it is tried again at the next start"
-        );
-        shared.note_damage(&error);
     }
 }

@@ -1,29 +1,45 @@
 //! An open file: everything a read needs, resolved once.
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use bytes::Bytes;
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::OriginFile;
+use musicfs_core::path::OriginPath;
 use musicfs_index::Node;
 use rustix::io::{IoSliceMut, ReadWriteFlags};
+use tokio::time::Duration;
 
 use crate::error::Error;
-
-/// A read ends within this time, with bytes or with an error.
-pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(10);
+use crate::fetch::RemoteHandle;
+use crate::ingest::{Request, Requests};
 
 /// A file of the tree, open for reading: one content version, whatever becomes of its name.
 pub struct OpenFile {
     node: Node,
-    origin: OriginId,
-    file: Box<dyn OriginFile>,
+    content: Content,
+}
+
+/// Where the bytes come from.
+pub(crate) enum Content {
+    /// Straight from a disk of this machine.
+    Local {
+        origin: OriginId,
+        file: Box<dyn OriginFile>,
+        deadline: Duration,
+    },
+    /// From the store, and what it lacks from the origin.
+    Remote {
+        handle: RemoteHandle,
+        path: OriginPath,
+        /// Whom to tell that the origin has other content there by now.
+        requests: Requests,
+    },
 }
 
 impl OpenFile {
-    pub(crate) fn new(node: Node, origin: OriginId, file: Box<dyn OriginFile>) -> Self {
-        Self { node, origin, file }
+    pub(crate) fn new(node: Node, content: Content) -> Self {
+        Self { node, content }
     }
 
     /// The entry as it was when it was opened.
@@ -36,35 +52,64 @@ impl OpenFile {
     /// Returns the number of bytes, fewer than asked for only at the end of the file; `None` if
     /// not all of it is in memory, or the file cannot be read this way: use [`OpenFile::read`].
     pub fn read_now(&self, offset: u64, buf: &mut [u8]) -> Option<usize> {
-        let fd = self.file.as_fd()?;
         let wanted = usize::try_from(self.node.size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = wanted.min(buf.len());
-        let mut parts = [IoSliceMut::new(&mut buf[..wanted])];
-        let read = rustix::io::preadv2(fd, &mut parts, offset, ReadWriteFlags::NOWAIT).ok()?;
-        (read == wanted && self.file.is_unchanged()).then_some(read)
+        let buf = &mut buf[..wanted];
+        let read = match &self.content {
+            Content::Local { file, .. } => {
+                let mut parts = [IoSliceMut::new(buf)];
+                let flags = ReadWriteFlags::NOWAIT;
+                let read = rustix::io::preadv2(file.as_fd()?, &mut parts, offset, flags).ok()?;
+                file.is_unchanged().then_some(read)?
+            }
+            Content::Remote { handle, .. } => handle.read_now(offset, buf)?,
+        };
+        (read == wanted).then_some(read)
     }
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
     ///
     /// # Errors
-    /// [`Error::Origin`] if the origin fails or the file is no longer the one that was opened,
-    /// [`Error::Timeout`] if it does not answer in time.
+    /// [`Error::Origin`] or [`Error::Fetch`] if the origin fails or the file is no longer the one
+    /// that was opened, [`Error::Timeout`] if it does not answer in time.
     pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes, Error> {
-        match tokio::time::timeout(READ_DEADLINE, self.file.read_at(offset, len)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(source)) => Err(Error::Origin {
-                origin: self.origin.clone(),
-                source,
-            }),
-            Err(_) => Err(Error::Timeout {
-                origin: self.origin.clone(),
-            }),
+        match &self.content {
+            Content::Local {
+                origin,
+                file,
+                deadline,
+            } => match tokio::time::timeout(*deadline, file.read_at(offset, len)).await {
+                Ok(Ok(bytes)) => Ok(bytes),
+                Ok(Err(source)) => Err(Error::Origin {
+                    origin: origin.clone(),
+                    source,
+                }),
+                Err(_) => Err(Error::Timeout {
+                    origin: origin.clone(),
+                }),
+            },
+            Content::Remote {
+                handle,
+                path,
+                requests,
+            } => {
+                let outcome = handle.read(offset, len).await;
+                if outcome.as_ref().is_err_and(RemoteHandle::is_stale) {
+                    let (reply, _) = tokio::sync::oneshot::channel();
+                    // A task that is this busy finds out by itself.
+                    let _ = requests.try_send(Request::Refresh(path.clone(), reply));
+                }
+                outcome
+            }
         }
     }
 
     /// The descriptor that the kernel may read from by itself; `None` where it must not.
     pub fn passthrough_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_fd()
+        match &self.content {
+            Content::Local { file, .. } => file.as_fd(),
+            Content::Remote { handle, .. } => handle.passthrough_fd(),
+        }
     }
 }
 

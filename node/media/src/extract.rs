@@ -14,13 +14,13 @@ use lofty::ogg::{OggPictureStorage, OpusFile, VorbisFile};
 use lofty::picture::{MimeType, Picture as LoftyPicture, PictureType};
 use lofty::properties::FileProperties;
 use lofty::wavpack::WavPackFile;
-use musicfs_core::tags::{Artwork, AudioProperties, Codec, TrackInfo};
+use musicfs_core::tags::{Artwork, AudioLayout, AudioProperties, Codec, Container, TrackInfo};
 
 use crate::art::{PICTURES_MAX, Picture, locate};
 use crate::fields::Fields;
 use crate::iff::{self, Dialect};
 use crate::window::Window;
-use crate::{ExtractError, Extraction, RangedRead, adts, ape, id3, mp4, vorbis};
+use crate::{ExtractError, Extraction, RangedRead, adts, ape, id3, layout, mp4, vorbis};
 
 /// The most that lofty may allocate for one item.
 const ALLOCATION_BYTES_MAX: usize = 40 << 20;
@@ -36,6 +36,10 @@ const BEHIND_TAG_BYTES: u64 = 8 << 10;
 
 /// What is fetched of a file's end where tags stand.
 const TAIL_BYTES: u64 = 16 << 10;
+
+/// How many packets of headers a stream starts with (Vorbis I §4.2, RFC 7845 §3).
+const VORBIS_HEADERS: usize = 3;
+const OPUS_HEADERS: usize = 2;
 
 /// The format of a file, told by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +81,7 @@ pub fn extract(source: &mut dyn RangedRead, extension: &str) -> Result<Extractio
     );
     let mut window = Window::new(source);
     let mut gathered = Gathered::default();
-    gather(&mut window, extension, &mut gathered)?;
+    let layout = gather(&mut window, extension, &mut gathered)?;
     let mut artwork = gathered.art;
     artwork.truncate(PICTURES_MAX);
     Ok(Extraction {
@@ -86,6 +90,7 @@ pub fn extract(source: &mut dyn RangedRead, extension: &str) -> Result<Extractio
             audio: gathered.audio,
             artwork,
         },
+        layout,
         bytes_read: window.bytes_read(),
         reads: window.reads(),
     })
@@ -95,7 +100,7 @@ fn gather(
     window: &mut Window<'_>,
     extension: &str,
     gathered: &mut Gathered,
-) -> Result<(), ExtractError> {
+) -> Result<AudioLayout, ExtractError> {
     let base = read_id3_at_start(window, gathered)?;
     let format = recognise(window.bytes(base..base + 8192)?, extension);
     match format.ok_or(ExtractError::Unrecognised)? {
@@ -108,30 +113,44 @@ fn gather(
             gathered.fields.merge_missing(found.fields);
             gathered.art.extend(found.art);
             gathered.audio = found.audio;
-            Ok(())
+            let (front_end, tail_start) = (found.front_end, found.tail_start);
+            Ok(layout::within(
+                window,
+                Container::Iff,
+                front_end,
+                tail_start,
+            ))
         }
-        Format::Mpeg => read_properties::<MpegFile>(window, base, gathered, |file| {
-            let codec = match file.properties().layer() {
-                Layer::Layer3 => Codec::Mp3,
-                Layer::Layer1 | Layer::Layer2 => Codec::MpegAudio,
-            };
-            (codec, (*file.properties()).into())
-        }),
+        Format::Mpeg => {
+            read_properties::<MpegFile>(window, base, gathered, Container::Mpeg, |file| {
+                let codec = match file.properties().layer() {
+                    Layer::Layer3 => Codec::Mp3,
+                    Layer::Layer1 | Layer::Layer2 => Codec::MpegAudio,
+                };
+                (codec, (*file.properties()).into())
+            })
+        }
         Format::Adts => {
             let end = read_tail(window, gathered)?;
             let front = window.bytes(base..base + BEHIND_TAG_BYTES)?;
             gathered.audio = adts::properties(front, end.saturating_sub(base));
-            Ok(())
+            Ok(layout::within(window, Container::Mpeg, base, end))
         }
-        Format::Ape => read_properties::<ApeFile>(window, base, gathered, |file| {
-            (Codec::Other, file.properties().clone().into())
-        }),
-        Format::WavPack => read_properties::<WavPackFile>(window, base, gathered, |file| {
-            (Codec::Other, (*file.properties()).into())
-        }),
-        Format::Musepack => read_properties::<MpcFile>(window, base, gathered, |file| {
-            (Codec::Other, file.properties().clone().into())
-        }),
+        Format::Ape => {
+            read_properties::<ApeFile>(window, base, gathered, Container::Other, |file| {
+                (Codec::Other, file.properties().clone().into())
+            })
+        }
+        Format::WavPack => {
+            read_properties::<WavPackFile>(window, base, gathered, Container::Other, |file| {
+                (Codec::Other, (*file.properties()).into())
+            })
+        }
+        Format::Musepack => {
+            read_properties::<MpcFile>(window, base, gathered, Container::Other, |file| {
+                (Codec::Other, file.properties().clone().into())
+            })
+        }
     }
 }
 
@@ -216,7 +235,7 @@ fn read_flac(
     window: &mut Window<'_>,
     base: u64,
     gathered: &mut Gathered,
-) -> Result<(), ExtractError> {
+) -> Result<AudioLayout, ExtractError> {
     let file: FlacFile = read_best(window, base, false)?;
     gathered.audio = audio(Codec::Flac, &(*file.properties()).into());
     let mut pictures: Vec<&LoftyPicture> = file.pictures().iter().map(|(one, _)| one).collect();
@@ -225,31 +244,31 @@ fn read_flac(
         pictures.extend(comments.pictures().iter().map(|(one, _)| one));
     }
     place(window, &pictures, None, None, gathered);
-    Ok(())
+    layout::of_flac(window, base)
 }
 
 fn read_vorbis(
     window: &mut Window<'_>,
     base: u64,
     gathered: &mut Gathered,
-) -> Result<(), ExtractError> {
+) -> Result<AudioLayout, ExtractError> {
     let file: VorbisFile = read_best(window, base, false)?;
     gathered.audio = audio(Codec::Vorbis, &(*file.properties()).into());
     read_ogg_comments(window, base, file.vorbis_comments(), gathered);
-    Ok(())
+    layout::of_ogg(window, base, VORBIS_HEADERS)
 }
 
 fn read_opus(
     window: &mut Window<'_>,
     base: u64,
     gathered: &mut Gathered,
-) -> Result<(), ExtractError> {
+) -> Result<AudioLayout, ExtractError> {
     let file: OpusFile = read_best(window, base, false)?;
     gathered.audio = audio(Codec::Opus, &(*file.properties()).into());
     // Opus always plays at this rate; the header's is the encoder's input (RFC 7845 §5.1).
     gathered.audio.sample_rate = 48_000;
     read_ogg_comments(window, base, file.vorbis_comments(), gathered);
-    Ok(())
+    layout::of_ogg(window, base, OPUS_HEADERS)
 }
 
 fn read_ogg_comments(
@@ -275,7 +294,7 @@ fn read_mp4(
     window: &mut Window<'_>,
     base: u64,
     gathered: &mut Gathered,
-) -> Result<(), ExtractError> {
+) -> Result<AudioLayout, ExtractError> {
     let file: Mp4File = read_best(window, base, true)?;
     let codec = match file.properties().codec() {
         Some(Mp4Codec::AAC) => Codec::Aac,
@@ -294,7 +313,7 @@ fn read_mp4(
         // An MP4 cover has no type; every reader takes it for the front.
         place(window, &pictures, None, Some(3), gathered);
     }
-    Ok(())
+    layout::of_mp4(window, base)
 }
 
 /// Finds where `pictures` lie and keeps those that are found.
@@ -344,19 +363,21 @@ fn read_properties<F: AudioFile>(
     window: &mut Window<'_>,
     base: u64,
     gathered: &mut Gathered,
+    container: Container,
     properties: impl FnOnce(F) -> (Codec, FileProperties),
-) -> Result<(), ExtractError> {
+) -> Result<AudioLayout, ExtractError> {
     let options = ParseOptions::new().read_tags(false).max_junk_bytes(0);
     let end = read_tail(window, gathered)?;
+    let layout = layout::within(window, container, base, end);
     match read_once(window, base..end.max(base), options) {
         Ok(file) => {
             let (codec, properties) = properties(file);
             gathered.audio = audio(codec, &properties);
-            Ok(())
+            Ok(layout)
         }
         Err(error @ ExtractError::Io { .. }) => Err(error),
         Err(error) if gathered.fields.is_empty() => Err(error),
-        Err(_) => Ok(()),
+        Err(_) => Ok(layout),
     }
 }
 

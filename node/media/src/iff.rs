@@ -35,6 +35,10 @@ pub(crate) struct Found {
     pub(crate) fields: Fields,
     pub(crate) art: Vec<Artwork>,
     pub(crate) audio: AudioProperties,
+    /// Where the audio starts; where the chunks end if there is none.
+    pub(crate) front_end: u64,
+    /// Where chunks follow the audio; far behind the end if none do.
+    pub(crate) tail_start: u64,
 }
 
 /// The numbers that the audio's properties come from.
@@ -61,7 +65,8 @@ pub(crate) fn read(
 ) -> Result<Found, ExtractError> {
     let mut found = Found::default();
     let mut format = Format::default();
-    let mut audio_bytes = 0;
+    let mut audio = 0..0;
+    let mut tail_start = None;
     let mut info = Fields::default();
     let mut at = base + 12;
     for _ in 0..CHUNKS_MAX {
@@ -74,10 +79,14 @@ pub(crate) fn read(
         });
         let start = at + 8;
         let end = start.saturating_add(size).min(window.file_len());
+        // What is no name is no chunk, but audio whose length was never written.
+        if audio.end > 0 && [a, b, c, d].iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            tail_start = tail_start.or(Some(at));
+        }
         match &[a, b, c, d] {
             b"fmt " => format = wav_format(window.bytes(start..end.min(start + 40))?),
             b"COMM" => format = aiff_format(window.bytes(start..end.min(start + 22))?),
-            b"data" | b"SSND" if audio_bytes == 0 => audio_bytes = end - start,
+            b"data" | b"SSND" if audio.is_empty() => audio = start..end,
             b"LIST" if size <= TEXT_BYTES_MAX => take_info(window.bytes(start..end)?, &mut info),
             b"ID3 " | b"id3 " if size <= TAG_BYTES_MAX => {
                 let tag = window.bytes(start..end)?;
@@ -93,7 +102,9 @@ pub(crate) fn read(
         at = end + (size & 1);
     }
     found.fields.merge_missing(info);
-    found.audio = format.audio(audio_bytes);
+    found.audio = format.audio(audio.end - audio.start);
+    found.front_end = if audio.end > 0 { audio.start } else { at };
+    found.tail_start = tail_start.unwrap_or(u64::MAX);
     Ok(found)
 }
 

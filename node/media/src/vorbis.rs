@@ -82,10 +82,10 @@ impl OggText {
 
 /// What a page's header says (RFC 3533 §6).
 pub(crate) struct Page {
-    serial: u32,
+    pub(crate) serial: u32,
     pub(crate) header_len: usize,
-    content_len: usize,
-    packets_ended: usize,
+    pub(crate) content_len: usize,
+    pub(crate) packets_ended: usize,
 }
 
 impl Page {

@@ -44,6 +44,11 @@ fn check(name: &str, bytes: &[u8], extension: &str) -> Result<(), ExtractError> 
     assert!(source.ranges.len() <= READS_MAX as usize, "{name}");
     let extraction = result?;
     assert_eq!(extraction.bytes_read, source.total(), "{name}");
+    let layout = extraction.layout;
+    assert!(
+        layout.front_end <= layout.tail_start && layout.tail_start <= bytes.len() as u64,
+        "{name}: {layout:?}"
+    );
     for art in &extraction.info.artwork {
         let range = art.range.start as usize..art.range.end as usize;
         let decoded = decode_art(art, &bytes[range]);

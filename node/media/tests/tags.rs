@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use corpus::{Corpus, Sample, Watched, all_tags};
-use musicfs_core::tags::{ArtEncoding, Codec, Tags, TrackInfo};
-use musicfs_media::{ExtractError, Extraction, decode_art, extract};
+use musicfs_core::tags::{ArtEncoding, Codec, Container, Tags, TrackInfo};
+use musicfs_media::{
+    ExtractError, Extraction, HeaderProfile, decode_art, extract, first_extents, header_extents,
+};
 
 /// Three minutes and more, with covers of common size.
 static LONG: LazyLock<Corpus> = LazyLock::new(|| {
@@ -232,5 +234,57 @@ fn tags_survive_when_the_audio_is_cut_short() {
                 .info;
             assert_eq!(without_noise(info.tags), expected(name), "{name} / {share}");
         }
+    }
+}
+
+#[test]
+fn the_layout_says_where_the_audio_starts_and_what_lies_behind_it() {
+    for sample in &LONG.samples {
+        let layout = read(sample).layout;
+        let (name, size) = (sample.name, sample.bytes.len());
+        let (front, tail) = (layout.front_end as usize, layout.tail_start as usize);
+        let at = |offset: usize| &sample.bytes[offset..][..4];
+        let audio = &sample.bytes[front..];
+        match layout.container {
+            // Sync codes of frames (RFC 9639 §9.1, ISO 11172-3 §2.4.1.3); MPEG's encoders may
+            // leave zeros behind the tag.
+            Container::Flac => assert!(audio.starts_with(b"\xff\xf8"), "{name}"),
+            Container::Mpeg => assert_eq!((at(front)[0], at(front)[1] >> 5), (0xff, 7), "{name}"),
+            Container::Ogg => assert_eq!(at(front), b"OggS", "{name}"),
+            Container::Mp4 => assert_eq!(at(front - 4), b"mdat", "{name}"),
+            Container::Iff if name == "aiff" => assert_eq!(at(front - 8), b"SSND", "{name}"),
+            Container::Iff => assert_eq!(at(front - 8), b"data", "{name}"),
+            Container::Other => assert_eq!((name, front), ("wavpack", 0)),
+        }
+        match name {
+            "mp3-no-xing-ape" | "wavpack" => assert_eq!(at(tail), b"APET", "{name}"),
+            "mp3-lame-only" => assert_eq!(at(tail), b"TAGT", "{name}"),
+            "m4a-moov-last" | "alac" => assert_eq!(at(tail + 4), b"moov", "{name}"),
+            "wav" => assert_eq!(at(tail), b"id3 ", "{name}"),
+            "aiff" => assert_eq!(at(tail), b"ID3 ", "{name}"),
+            _ => assert_eq!(tail, size, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn indexing_reads_nothing_outside_the_header_extents() {
+    for sample in &LONG.samples {
+        let size = sample.bytes.len() as u64;
+        let mut source = Watched::new(&sample.bytes);
+        let layout = extract(&mut source, sample.extension).unwrap().layout;
+        let header = header_extents(&layout, size, HeaderProfile::Default);
+        for first in first_extents(size, sample.extension).iter() {
+            assert!(header.covers(first.clone()), "{}: {first:?}", sample.name);
+        }
+        for (start, end) in source.ranges {
+            assert!(header.covers(start..end), "{}: {start}..{end}", sample.name);
+        }
+        println!(
+            "{:16} {:4} KiB of {:6}",
+            sample.name,
+            header.len() >> 10,
+            size >> 10
+        );
     }
 }

@@ -31,12 +31,16 @@ struct Inner {
 }
 
 impl LocalFile {
-    /// Opens what lies at `path` now. May wait for the disk.
+    /// Opens what lies at `path` now, to be read as `advice` says. May wait for the disk.
     ///
     /// # Errors
     /// As [`musicfs_core::origin::Origin::open`]; [`OriginError::OutsideRoot`] for a link out of
     /// the root.
-    pub(crate) fn open(place: &Place, path: &OriginPath) -> Result<Self, OriginError> {
+    pub(crate) fn open(
+        place: &Place,
+        path: &OriginPath,
+        advice: Advice,
+    ) -> Result<Self, OriginError> {
         let root = Root::open(place)?;
         let fd = match root.open_at(path, OFlags::RDONLY) {
             Err(Errno::LOOP) => {
@@ -52,10 +56,8 @@ impl LocalFile {
         if facts.kind != FileType::RegularFile {
             return Err(OriginError::NotFound { path: path.clone() });
         }
-        // Doubles the kernel's readahead on this descriptor (posix_fadvise(2)): players read from
-        // end to end, and no one waits for what a probe reads too much of a local disk. A
-        // filesystem that takes no advice is read all the same.
-        let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
+        // A filesystem that takes no advice is read all the same.
+        let _ = rustix::fs::fadvise(&fd, 0, None, advice);
         let inner = Inner {
             path: path.clone(),
             version: facts.version,
@@ -64,6 +66,14 @@ impl LocalFile {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// What [`OriginFile::read_at`] does, on the caller's thread. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`OriginFile::read_at`].
+    pub(crate) fn read_now(&self, offset: u64, len: usize) -> Result<Bytes, OriginError> {
+        self.inner.read_at(offset, len)
     }
 }
 
@@ -148,8 +158,11 @@ impl Inner {
     }
 
     fn check_version(&self) -> Result<(), OriginError> {
-        let facts =
-            Facts::of_fd(self.fd.as_fd()).map_err(|errno| io_error("stat", &self.path, errno))?;
+        let facts = Facts::of_fd(self.fd.as_fd()).map_err(|errno| match errno {
+            // A network's file system loses a file that was removed while it was open.
+            Errno::NOENT | Errno::STALE => self.changed(),
+            errno => io_error("stat", &self.path, errno),
+        })?;
         if facts.version != self.version {
             return Err(self.changed());
         }

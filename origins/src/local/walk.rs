@@ -1,6 +1,6 @@
 //! Listing: a parallel walk over directories, each listed once.
 
-mod queue;
+pub(crate) mod queue;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -95,12 +95,12 @@ impl Drop for WalkStream {
 }
 
 /// A walk as its threads see it.
-struct Walk {
-    root: Root,
-    origin: OriginId,
-    watcher: Weak<Watcher>,
-    depth: Depth,
-    shared: Arc<Shared>,
+pub(crate) struct Walk {
+    pub(crate) root: Root,
+    pub(crate) origin: OriginId,
+    pub(crate) watcher: Weak<Watcher>,
+    pub(crate) depth: Depth,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// Stops all threads of a walk when one of them panics.
@@ -161,7 +161,10 @@ impl Walk {
     }
 
     /// Lists the directory that was asked for. Unlike those found on the way, it must be there.
-    fn list_first(&self, under: &OriginPath) -> Result<(DirListing, Option<Group>), OriginError> {
+    pub(crate) fn list_first(
+        &self,
+        under: &OriginPath,
+    ) -> Result<(DirListing, Option<Group>), OriginError> {
         if under.as_bytes().split(|&byte| byte == b'/').any(is_ignored) {
             return Err(OriginError::NotFound {
                 path: under.clone(),
@@ -193,7 +196,8 @@ impl Walk {
         }
     }
 
-    fn list_or_excuse(&self, item: Item) -> (DirListing, Option<Group>) {
+    /// Lists a directory that was found on the way; one that cannot be read is incomplete.
+    pub(crate) fn list_or_excuse(&self, item: Item) -> (DirListing, Option<Group>) {
         match self.open(&item.real) {
             Ok(dir) => self.list(item, &dir),
             Err(errno) => (self.excuse(&item, errno), None),
@@ -268,6 +272,7 @@ impl Walk {
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(errno),
             };
+            self.shared.note_entry();
             if self.shared.is_stopped() {
                 contents.is_partial = true;
                 return Ok(());

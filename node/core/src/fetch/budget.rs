@@ -190,3 +190,215 @@ fn is_idle(priority: Priority) -> bool {
         Priority::Fill | Priority::Prefetch => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    type Flights = Budget<u32>;
+
+    fn granted(budget: &mut Flights) -> Vec<u32> {
+        std::iter::from_fn(|| budget.poll_granted()).collect()
+    }
+
+    fn with(requests: &[(u32, u64, Priority)]) -> Flights {
+        let mut budget = Flights::new();
+        for (id, bytes, priority) in requests {
+            budget.request(*id, *bytes, *priority);
+        }
+        budget
+    }
+
+    #[test]
+    fn the_most_urgent_goes_first_and_among_equals_the_first() {
+        use Priority::{Demand, Fill, Prefetch, Readahead};
+        let mut budget = with(&[
+            (1, 1, Prefetch),
+            (2, 1, Fill),
+            (3, 1, Demand),
+            (4, 1, Readahead),
+            (5, 1, Demand),
+            (6, 1, Fill),
+        ]);
+        assert_eq!(granted(&mut budget), [3, 5, 4, 2, 6, 1]);
+    }
+
+    #[test]
+    fn all_but_demands_wait_for_bytes_to_arrive() {
+        let mut budget = with(&[(1, 60 * MIB, Priority::Readahead)]);
+        budget.request(2, 8 * MIB, Priority::Readahead);
+        budget.request(3, 1, Priority::Fill);
+        assert_eq!(granted(&mut budget), [1], "a small one does not overtake");
+        budget.request(4, 20 * MIB, Priority::Demand);
+        assert_eq!(granted(&mut budget), [4]);
+        budget.arrived(1, 20 * MIB);
+        assert_eq!(granted(&mut budget), [0; 0]);
+        budget.arrived(1, 4 * MIB);
+        assert_eq!(granted(&mut budget), [2]);
+        budget.release(4);
+        assert_eq!(granted(&mut budget), [3]);
+        assert_eq!(budget.bytes(), 44 * MIB + 1);
+    }
+
+    #[test]
+    fn one_larger_than_the_budget_goes_alone() {
+        let mut budget = with(&[
+            (1, 100 * MIB, Priority::Prefetch),
+            (2, 1, Priority::Prefetch),
+        ]);
+        assert_eq!(granted(&mut budget), [1]);
+        budget.arrived(1, 36 * MIB);
+        assert_eq!(granted(&mut budget), [0; 0]);
+        budget.arrived(1, u64::MAX);
+        assert_eq!(granted(&mut budget), [2]);
+        assert_eq!(budget.bytes(), 1);
+    }
+
+    #[test]
+    fn counts_are_limited() {
+        let check = |priority, max: usize| {
+            let all: Vec<_> = (0..600).map(|id| (id, 1, priority)).collect();
+            let mut budget = with(&all);
+            assert_eq!(granted(&mut budget).len(), max);
+            budget.release(0);
+            assert_eq!(granted(&mut budget), [max as u32]);
+        };
+        check(Priority::Demand, Flights::DEMANDS_COUNT_MAX);
+        check(Priority::Readahead, Flights::FLIGHTS_COUNT_MAX);
+        check(Priority::Fill, Flights::IDLE_FLIGHTS_COUNT_MAX);
+        check(Priority::Prefetch, Flights::IDLE_FLIGHTS_COUNT_MAX);
+    }
+
+    #[test]
+    fn fills_and_prefetches_leave_room_for_readahead() {
+        let mut budget = Flights::new();
+        (0..6).for_each(|id| budget.request(id, MIB, Priority::Fill));
+        budget.request(6, MIB, Priority::Prefetch);
+        budget.request(7, MIB, Priority::Readahead);
+        assert_eq!(granted(&mut budget), [7, 0, 1, 2, 3]);
+        budget.raise(0, Priority::Readahead);
+        assert_eq!(granted(&mut budget), [4], "a raised one counts no more");
+        budget.raise(6, Priority::Demand);
+        assert_eq!(granted(&mut budget), [6]);
+        budget.raise(6, Priority::Fill);
+        budget.release(1);
+        assert_eq!(granted(&mut budget), [5], "nothing is lowered");
+    }
+
+    #[test]
+    fn only_what_waits_is_cancelled() {
+        let all: Vec<_> = (0..6).map(|id| (id, 1, Priority::Fill)).collect();
+        let mut budget = with(&all);
+        assert_eq!(granted(&mut budget), [0, 1, 2, 3]);
+        assert!(budget.cancel(4));
+        assert!(!budget.cancel(4) && !budget.cancel(0) && !budget.cancel(9));
+        budget.release(0);
+        assert_eq!(granted(&mut budget), [5]);
+        assert_eq!((budget.admitted_count(), budget.waiting_count()), (4, 0));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Request(u64, Priority),
+        Raise(usize, Priority),
+        Arrived(usize, u64),
+        Release(usize),
+        Cancel(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        use Priority::{Demand, Fill, Prefetch, Readahead};
+        let priority = || prop::sample::select(vec![Demand, Readahead, Fill, Prefetch]);
+        let index = 0..200_usize;
+        prop_oneof![
+            4 => (1..12 * MIB, priority()).prop_map(|(a, b)| Step::Request(a, b)),
+            1 => (index.clone(), priority()).prop_map(|(a, b)| Step::Raise(a, b)),
+            2 => (index.clone(), 1..12 * MIB).prop_map(|(a, b)| Step::Arrived(a, b)),
+            1 => index.clone().prop_map(Step::Release),
+            1 => index.prop_map(Step::Cancel),
+        ]
+    }
+
+    /// A flight of the naive model: a list that is searched for everything.
+    #[derive(Clone, Debug)]
+    struct Naive {
+        id: u32,
+        priority: Priority,
+        bytes: u64,
+        is_admitted: bool,
+    }
+
+    fn naive_next(flights: &[Naive]) -> Option<u32> {
+        let waiting = flights.iter().filter(|flight| !flight.is_admitted);
+        let first = waiting.min_by_key(|flight| (flight.priority, flight.id))?;
+        let admitted = || flights.iter().filter(|flight| flight.is_admitted);
+        let bytes: u64 = admitted().map(|flight| flight.bytes).sum();
+        let idle = admitted()
+            .filter(|flight| flight.priority >= Priority::Fill)
+            .count();
+        let fits = admitted().count() < 64 && (bytes == 0 || bytes + first.bytes <= 64 * MIB);
+        let may = match first.priority {
+            Priority::Demand => admitted().count() < 512,
+            Priority::Readahead => fits,
+            Priority::Fill | Priority::Prefetch => fits && idle < 4,
+        };
+        may.then_some(first.id)
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_list_would(steps in prop::collection::vec(step(), 1..200)) {
+            let (mut budget, mut naive) = (Flights::new(), Vec::<Naive>::new());
+            let mut next = 0;
+            for step in steps {
+                match step {
+                    Step::Request(bytes, priority) => {
+                        budget.request(next, bytes, priority);
+                        naive.push(Naive { id: next, priority, bytes, is_admitted: false });
+                        next += 1;
+                    }
+                    Step::Raise(index, priority) => {
+                        if let Some(flight) = naive.get_mut(index) {
+                            budget.raise(flight.id, priority);
+                            flight.priority = flight.priority.min(priority);
+                        }
+                    }
+                    Step::Arrived(index, bytes) => {
+                        if let Some(flight) = naive.get_mut(index) {
+                            budget.arrived(flight.id, bytes);
+                            flight.bytes = flight.bytes.saturating_sub(bytes);
+                        }
+                    }
+                    Step::Release(index) => {
+                        if index < naive.len() {
+                            budget.release(naive.remove(index).id);
+                        }
+                    }
+                    Step::Cancel(index) => {
+                        if let Some(flight) = naive.get(index) {
+                            prop_assert_eq!(budget.cancel(flight.id), !flight.is_admitted);
+                            let id = flight.id;
+                            naive.retain(|other| other.is_admitted || other.id != id);
+                        }
+                    }
+                }
+                while let Some(expect) = naive_next(&naive) {
+                    prop_assert_eq!(budget.poll_granted(), Some(expect));
+                    let flight = naive.iter_mut().find(|flight| flight.id == expect);
+                    flight.unwrap().is_admitted = true;
+                }
+                prop_assert_eq!(budget.poll_granted(), None);
+                let (admitted, waiting): (Vec<_>, Vec<_>) =
+                    naive.iter().partition(|flight| flight.is_admitted);
+                prop_assert_eq!(budget.admitted_count(), admitted.len());
+                prop_assert_eq!(budget.waiting_count(), waiting.len());
+                let bytes: u64 = admitted.iter().map(|flight| flight.bytes).sum();
+                prop_assert_eq!(budget.bytes(), bytes);
+            }
+        }
+    }
+}

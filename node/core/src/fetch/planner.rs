@@ -14,7 +14,7 @@ use super::{
     CUT_AFTER_BYTES, Command, Ended, FlightId, HandleId, Options, PrefetchId, PrefetchState,
     Priority, ReadId,
 };
-use crate::extents::{Extents, to_blocks};
+use crate::extents::{BLOCK_BYTES, Extents, to_blocks};
 use crate::time::Timestamp;
 
 /// Decides what is fetched of one open remote object.
@@ -43,7 +43,7 @@ pub struct Planner {
     prefetches: BTreeMap<PrefetchId, Wish>,
     /// The rest of the file, while there is a player.
     fill: Option<Wish>,
-    /// What was read ahead and nobody has used. It is not read ahead again, even if it is gone: a
+    /// The blocks that were read ahead and that nobody has used. It is not read ahead again, even if it is gone: a
     /// store that cannot keep it would make that a loop.
     unused: Extents,
     pause: Pause,
@@ -91,7 +91,7 @@ impl Planner {
             return;
         };
         if let Some(ahead) = reader.ahead() {
-            self.unused.remove(ahead);
+            self.unused.remove(to_blocks(ahead, self.size));
         }
         if self.readers.is_empty() {
             self.unused = Extents::new();
@@ -114,8 +114,9 @@ impl Planner {
         let Some(reader) = self.readers.get_mut(&handle) else {
             return;
         };
-        self.unused.remove(range.clone());
+        self.unused.remove(to_blocks(range.clone(), self.size));
         if let Some(left) = reader.observe(range, header) {
+            let left = to_blocks(left, self.size);
             if holds_some(&self.unused, &left) {
                 reader.wasted();
             }
@@ -198,12 +199,18 @@ impl Planner {
         self.prefetch_state(id) == Some(PrefetchState::Done)
     }
 
-    /// What `flight` brings below `upto` has been stored or handed out.
+    /// What `flight` brings below `upto` has been stored or handed out. Blocks count as a whole:
+    /// one that is broken off is fetched again.
     pub fn arrived(&mut self, _now: Timestamp, flight: FlightId, upto: u64) {
         let Some(flight) = self.flights.get_mut(flight) else {
             return;
         };
-        let new = flight.at..upto.min(flight.end);
+        let whole = if upto < flight.end {
+            upto / BLOCK_BYTES * BLOCK_BYTES
+        } else {
+            flight.end
+        };
+        let new = flight.at..whole;
         if new.is_empty() {
             return;
         }

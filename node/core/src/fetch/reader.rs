@@ -33,7 +33,7 @@ struct Run {
     start: u64,
     /// Behind the last byte.
     position: u64,
-    /// How much between the two was read. Each byte counts once.
+    /// How much between the two was read, in pages. Each counts once.
     bytes: u64,
     /// The pages read so near `position` that they may be asked for again.
     seen: Extents,
@@ -160,15 +160,15 @@ impl Run {
         self.position = self.position.max(hull.end);
         let mut new = 0;
         for part in body {
-            let pages = part.start / PAGE_BYTES * PAGE_BYTES
-                ..part.end.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES);
+            let pages = to_pages(part);
             new += body_len(&self.seen.missing(pages.clone()));
             self.seen.insert(pages);
         }
         self.seen
             .remove(0..self.position.saturating_sub(SEQUENCE_TOLERANCE_BYTES));
         let before = self.bytes;
-        self.bytes = (before + new).min(self.position - self.start);
+        let span = to_pages(&(self.start..self.position));
+        self.bytes = (before + new).min(span.end - span.start);
         self.bytes - before
     }
 
@@ -184,6 +184,162 @@ impl Run {
     }
 }
 
+/// The pages that hold `range`.
+fn to_pages(range: &Range<u64>) -> Range<u64> {
+    let end = range.end.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES);
+    range.start / PAGE_BYTES * PAGE_BYTES..end
+}
+
 fn body_len(parts: &[Range<u64>]) -> u64 {
     parts.iter().map(|part| part.end - part.start).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SEQUENCE_TOLERANCE_BYTES as TOLERANCE;
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+
+    fn reader() -> Reader {
+        Reader::new(Timestamp::default())
+    }
+
+    /// Reads in sequence; returns what a seek left.
+    fn play(reader: &mut Reader, range: Range<u64>) -> Option<Range<u64>> {
+        let starts = range.clone().step_by(128 << 10);
+        let requests = starts.map(|at| at..(at + 128 * KIB).min(range.end));
+        let left: Vec<_> = requests
+            .filter_map(|request| reader.observe(request, &Extents::new()))
+            .collect();
+        assert!(left.len() <= 1, "only the first can be a seek");
+        left.into_iter().next()
+    }
+
+    #[test]
+    fn a_request_near_the_last_goes_on_in_sequence() {
+        // After 2 MiB, a request at some place: is the window still open?
+        let check = |at: u64, expect| {
+            let mut reader = reader();
+            play(&mut reader, 0..2 * MIB);
+            reader.observe(at..at + 4 * KIB, &Extents::new());
+            assert_eq!(reader.ahead().is_some(), expect, "at {at}");
+        };
+        check(2 * MIB, true);
+        check(2 * MIB + TOLERANCE, true);
+        check(2 * MIB + TOLERANCE + 1, false);
+        check(2 * MIB - TOLERANCE, true);
+        check(2 * MIB - TOLERANCE - 1, false);
+        check(0, false);
+    }
+
+    #[test]
+    fn the_same_bytes_count_once() {
+        let mut reader = reader();
+        for _ in 0..100 {
+            play(&mut reader, 0..256 * KIB);
+        }
+        assert_eq!(reader.ahead(), None);
+        assert_eq!(reader.position(), 256 * KIB);
+    }
+
+    #[test]
+    fn small_requests_count_as_much_as_large_ones() {
+        let mut reader = reader();
+        for at in (0..READAHEAD_AFTER_BYTES - 2 * PAGE_BYTES).step_by(1000) {
+            reader.observe(at..at + 1000, &Extents::new());
+            assert_eq!(reader.ahead(), None, "at {at}");
+        }
+        let at = reader.position();
+        play(&mut reader, at..READAHEAD_AFTER_BYTES);
+        let from = READAHEAD_AFTER_BYTES;
+        assert_eq!(reader.ahead(), Some(from..from + WINDOW_BYTES_MIN));
+    }
+
+    #[test]
+    fn the_window_doubles_as_it_is_consumed() {
+        let mut reader = reader();
+        let mut at = READAHEAD_AFTER_BYTES;
+        play(&mut reader, 0..at);
+        for expect in [
+            256 * KIB,
+            512 * KIB,
+            MIB,
+            2 * MIB,
+            4 * MIB,
+            8 * MIB,
+            8 * MIB,
+        ] {
+            assert_eq!(reader.window(), expect);
+            play(&mut reader, at..at + expect - 128 * KIB);
+            assert_eq!(reader.window(), expect);
+            play(&mut reader, at + expect - 128 * KIB..at + expect);
+            at += expect;
+        }
+    }
+
+    #[test]
+    fn waste_halves_how_far_the_window_grows_until_trust_is_earned() {
+        let mut reader = reader();
+        play(&mut reader, 0..20 * MIB);
+        for (seek, expect) in [4 * MIB, 2 * MIB, MIB, 512 * KIB, 256 * KIB, 256 * KIB]
+            .into_iter()
+            .enumerate()
+        {
+            reader.wasted();
+            let at = 100 * MIB * (seek as u64 + 1);
+            let left = play(&mut reader, at..at + READAHEAD_AFTER_BYTES);
+            assert!(left.is_some());
+            assert_eq!(reader.window(), WINDOW_BYTES_MIN, "a seek starts it over");
+            play(
+                &mut reader,
+                at + READAHEAD_AFTER_BYTES..at + WINDOW_BYTES_MAX - 128 * KIB,
+            );
+            assert_eq!(reader.window(), expect);
+        }
+        play(&mut reader, 900 * MIB..930 * MIB);
+        assert_eq!(reader.window(), WINDOW_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_header_in_between_is_no_distance() {
+        let mut header = Extents::new();
+        header.insert(MIB..30 * MIB);
+        let mut reader = reader();
+        play(&mut reader, 0..MIB);
+        reader.observe(5 * MIB..6 * MIB, &header);
+        assert_eq!(reader.position(), MIB, "not counted");
+        reader.observe(29 * MIB..31 * MIB, &header);
+        assert_eq!(reader.position(), 31 * MIB, "the part behind it is");
+        assert_eq!(reader.run.as_ref().map(|run| run.bytes), Some(2 * MIB));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_run_is_bounded() {
+        let mut reader = reader();
+        for at in (0..40 * MIB).step_by(8192) {
+            reader.observe(at..at + 1, &Extents::new());
+        }
+        let run = reader.run.unwrap();
+        assert!(run.seen.iter().count() as u64 <= 1 + TOLERANCE / PAGE_BYTES);
+    }
+
+    #[test]
+    fn a_player_stays_one() {
+        let mut reader = reader();
+        let at = |ms| Timestamp(std::time::Duration::from_millis(ms));
+        play(&mut reader, 0..2 * MIB - 4096);
+        reader.classify(at(5000));
+        assert!(!reader.is_player() && reader.player_at().is_none());
+        play(&mut reader, 2 * MIB - 4096..2 * MIB);
+        assert_eq!(reader.player_at(), Some(at(2000)));
+        reader.classify(at(1999));
+        assert!(!reader.is_player());
+        reader.classify(at(2000));
+        assert!(reader.is_player() && reader.player_at().is_none());
+        play(&mut reader, 90 * MIB..90 * MIB + 1);
+        reader.classify(at(3000));
+        assert!(reader.is_player());
+    }
 }

@@ -1,1 +1,6 @@
-//! The planner under a simulated store and simulated flights.
+//! The planner before a simulated store and simulated flights.
+
+mod model;
+mod play;
+mod rules;
+mod world;

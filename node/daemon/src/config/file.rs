@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use musicfs_core::origin::OriginKind;
+
 use super::ConfigError;
-use super::origin::is_later_kind;
+use super::location::is_secret;
 
 /// The keys of the file, in the order in which it is written.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 20] = [
     "mount_point",
     "template",
     "root",
@@ -23,12 +25,47 @@ const KEYS: [&str; 13] = [
     "passthrough",
     "integrity",
     "drain_timeout_ms",
+    "cache_dir",
+    "cache_limit",
+    "header_limit",
+    "cache_free_min",
+    "scanner_profile",
+    "complete_on_play",
+    "read_timeout_ms",
     "log",
     "origins",
 ];
 
-/// The keys of one `[[origins]]` table.
-const ORIGIN_KEYS: [&str; 5] = ["id", "type", "path", "priority", "identity"];
+/// The keys of one `[[origins]]` table, whatever its type.
+const ORIGIN_KEYS: [&str; 16] = [
+    "id",
+    "type",
+    "path",
+    "bucket",
+    "prefix",
+    "endpoint",
+    "region",
+    "path_style",
+    "profile",
+    "host",
+    "port",
+    "user",
+    "known_hosts",
+    "key_file",
+    "priority",
+    "identity",
+];
+
+/// The kinds of origin that have a key of a place; the other keys belong to all.
+fn kinds_of(key: &str) -> &'static [OriginKind] {
+    use OriginKind::{Local, Nfs, S3, Sftp, Smb};
+    match key {
+        "path" => &[Local, Nfs, Smb, Sftp],
+        "bucket" | "prefix" | "endpoint" | "region" | "path_style" | "profile" => &[S3],
+        "host" | "port" | "user" | "known_hosts" | "key_file" => &[Sftp],
+        _ => &OriginKind::ALL,
+    }
+}
 
 /// What was typed, in a file or as flags. [`super::Config`] says what it means.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +104,27 @@ pub(crate) struct ConfigFile {
     /// How long reads may go on after the end was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drain_timeout_ms: Option<u32>,
+    /// Where cached data is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// What bodies of files may take on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_limit: Option<String>,
+    /// What the parts that tag readers touch may take on top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) header_limit: Option<String>,
+    /// What the cache leaves free on its disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_free_min: Option<String>,
+    /// For whose tag readers these parts are chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scanner_profile: Option<ScannerProfile>,
+    /// Whether a file that is played is fetched to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) complete_on_play: Option<bool>,
+    /// How long a read may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) read_timeout_ms: Option<u32>,
     /// What is logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
@@ -97,6 +155,17 @@ pub(crate) enum Integrity {
     EveryRead,
 }
 
+/// For whose tag readers the header tier is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ScannerProfile {
+    /// What most of them read.
+    #[default]
+    Default,
+    /// MPD, which reads further into each file.
+    Mpd,
+}
+
 /// One `[[origins]]` table as typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,9 +176,42 @@ pub(crate) struct OriginEntry {
     /// The kind; `local` if absent.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<String>,
-    /// A path or `file://` URL.
+    /// A path or `file://` URL; of `sftp`, a path on the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
+    /// S3: the bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bucket: Option<String>,
+    /// S3: what keys start with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix: Option<String>,
+    /// S3: the server's URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint: Option<String>,
+    /// S3: the region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) region: Option<String>,
+    /// S3: whether the bucket is part of the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path_style: Option<bool>,
+    /// S3: the profile that has the credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) profile: Option<String>,
+    /// SFTP: the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
+    /// SFTP: its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<u16>,
+    /// SFTP: who logs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    /// SFTP: the file of host keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) known_hosts: Option<PathBuf>,
+    /// SFTP: the private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_file: Option<PathBuf>,
     /// Lower is tried first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<u32>,
@@ -148,6 +250,13 @@ impl ConfigFile {
             passthrough: self.passthrough.or(lower.passthrough),
             integrity: self.integrity.or(lower.integrity),
             drain_timeout_ms: self.drain_timeout_ms.or(lower.drain_timeout_ms),
+            cache_dir: self.cache_dir.or(lower.cache_dir),
+            cache_limit: self.cache_limit.or(lower.cache_limit),
+            header_limit: self.header_limit.or(lower.header_limit),
+            cache_free_min: self.cache_free_min.or(lower.cache_free_min),
+            scanner_profile: self.scanner_profile.or(lower.scanner_profile),
+            complete_on_play: self.complete_on_play.or(lower.complete_on_play),
+            read_timeout_ms: self.read_timeout_ms.or(lower.read_timeout_ms),
             log: self.log.or(lower.log),
             origins: self.origins.or(lower.origins),
         }
@@ -179,7 +288,7 @@ impl std::fmt::Display for Place {
 }
 
 /// The key out of `known` that somebody who typed `key` may have meant.
-fn suggestion(key: &str, known: &[&'static str]) -> Option<&'static str> {
+pub(super) fn suggestion(key: &str, known: &[&'static str]) -> Option<&'static str> {
     /// How alike two words must be (Jaro-Winkler, 0 to 1) to be taken for one another.
     const ALIKE_MIN: f64 = 0.75;
     let normal = key.to_lowercase().replace('-', "_");
@@ -195,28 +304,60 @@ fn check_keys(
     table: &DeTable<'_>,
     place: &dyn Fn(Range<usize>) -> Place,
 ) -> Result<(), ConfigError> {
-    check_table(table, &KEYS, place)?;
+    check_table(table, &KEYS, None, place)?;
     let origins = table.get("origins").map(Spanned::get_ref);
     let tables = origins.and_then(DeValue::as_array).into_iter().flatten();
     for origin in tables.filter_map(|origin| origin.get_ref().as_table()) {
-        // The kind first: the keys of a kind to come are no typing errors.
-        if let Some(kind) = origin.get("type")
-            && let Some(name) = kind.get_ref().as_str()
-            && is_later_kind(name)
-        {
-            return Err(ConfigError::LaterOrigin {
-                place: Some(place(kind.span())),
-                kind: name.to_owned(),
-            });
-        }
-        check_table(origin, &ORIGIN_KEYS, place)?;
+        check_origin(origin, place)?;
     }
     Ok(())
+}
+
+fn check_origin(
+    origin: &DeTable<'_>,
+    place: &dyn Fn(Range<usize>) -> Place,
+) -> Result<(), ConfigError> {
+    let kind = match origin.get("type") {
+        None => Some(OriginKind::Local),
+        // A type that is no text is told later, with what was expected.
+        Some(typed) => match typed.get_ref().as_str() {
+            Some(name) => {
+                Some(
+                    OriginKind::from_name(name).ok_or_else(|| ConfigError::UnknownKind {
+                        place: place(typed.span()),
+                        kind: name.to_owned(),
+                        suggestion: suggestion(name, &OriginKind::ALL.map(OriginKind::as_str)),
+                    })?,
+                )
+            }
+            None => None,
+        },
+    };
+    check_table(origin, &ORIGIN_KEYS, kind, place)?;
+    let Some(kind) = kind else {
+        return Ok(());
+    };
+    let foreign = origin.keys().filter_map(|typed| {
+        let key = ORIGIN_KEYS
+            .into_iter()
+            .find(|key| *key == typed.get_ref())?;
+        (!kinds_of(key).contains(&kind)).then(|| (key, typed.span()))
+    });
+    match foreign.min_by_key(|(_, span)| span.start) {
+        None => Ok(()),
+        Some((key, span)) => Err(ConfigError::ForeignKey {
+            place: place(span),
+            key,
+            kind,
+            kinds: kinds_of(key),
+        }),
+    }
 }
 
 fn check_table(
     table: &DeTable<'_>,
     known: &[&'static str],
+    kind: Option<OriginKind>,
     place: &dyn Fn(Range<usize>) -> Place,
 ) -> Result<(), ConfigError> {
     let unknown = table
@@ -226,99 +367,18 @@ fn check_table(
     let Some(key) = unknown else {
         return Ok(());
     };
+    let place = place(key.span());
+    let typed = key.get_ref();
+    if is_secret(typed) {
+        let key = typed.to_string();
+        return Err(ConfigError::SecretKey { place, key, kind });
+    }
     Err(ConfigError::UnknownKey {
-        place: place(key.span()),
-        key: key.get_ref().to_string(),
-        suggestion: suggestion(key.get_ref(), known),
+        place,
+        key: typed.to_string(),
+        suggestion: suggestion(typed, known),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> String {
-        let error = ConfigFile::parse(text, Path::new("c.toml")).unwrap_err();
-        match error.fix() {
-            Some(fix) => format!("{error}. {fix}"),
-            None => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn every_listed_key_is_one_that_the_file_takes_and_no_other() {
-        let full = r#"
-            mount_point = "/mnt"
-            template = "$title"
-            root = "Music"
-            names = "posix"
-            uid = 1
-            gid = 2
-            umask = "022"
-            allow_other = true
-            passthrough = "off"
-            integrity = "every-read"
-            drain_timeout_ms = 10
-            log = "debug"
-            [[origins]]
-            id = "nas"
-            type = "local"
-            path = "/music"
-            priority = 3
-            identity = "nas/music"
-        "#;
-        let file = ConfigFile::parse(full, Path::new("c.toml")).unwrap();
-        let table: toml::Table = toml::to_string(&file).unwrap().parse().unwrap();
-        let mut keys = KEYS.to_vec();
-        keys.sort_unstable();
-        assert_eq!(table.keys().collect::<Vec<_>>(), keys);
-        let mut keys = ORIGIN_KEYS.to_vec();
-        keys.sort_unstable();
-        let origin = table["origins"][0].as_table().unwrap();
-        assert_eq!(origin.keys().collect::<Vec<_>>(), keys);
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line_and_what_was_meant() {
-        let got = error("uid = 1\n\ntemplat = \"x\"\n");
-        assert!(got.contains("c.toml:3"), "{got}");
-        assert!(got.contains("`templat`"), "{got}");
-        assert!(got.contains("did you mean `template`?"), "{got}");
-        let got = error("drain-timeout-ms = 1");
-        assert!(got.contains("did you mean `drain_timeout_ms`?"), "{got}");
-        let got = error("\n[[origins]]\npath = \"/m\"\nprio = 1\n");
-        assert!(got.contains("c.toml:4"), "{got}");
-        assert!(got.contains("did you mean `priority`?"), "{got}");
-        let got = error("xyzzy = 1");
-        assert!(!got.contains("did you mean"), "{got}");
-    }
-
-    #[test]
-    fn a_wrong_type_or_syntax_is_named_with_its_line() {
-        let got = error("\numask = 22");
-        assert!(got.contains("c.toml:2"), "{got}");
-        assert!(got.contains("expected a string"), "{got}");
-        assert!(error("a = \n").contains("c.toml:1"));
-        let got = error("passthrough = \"on\"");
-        assert!(got.contains("auto"), "{got}");
-        assert!(error("\n\n[[origins]]\npath = 5\n").contains("c.toml:4"));
-    }
-
-    #[test]
-    fn an_origin_to_come_is_told_apart_from_a_typing_error() {
-        let got = error("[[origins]]\nid = \"b\"\ntype = \"s3\"\nbucket = \"music\"\n");
-        assert!(got.contains("c.toml:3"), "{got}");
-        assert!(got.contains("not in this version"), "{got}");
-    }
-
-    #[test]
-    fn what_is_higher_wins_and_silence_lets_the_lower_speak() {
-        let parse = |text| ConfigFile::parse(text, Path::new("c.toml")).unwrap();
-        let flags = parse("uid = 1\numask = \"027\"");
-        let file = parse("uid = 2\ngid = 3\nlog = \"debug\"");
-        assert_eq!(
-            flags.over(file),
-            parse("uid = 1\numask = \"027\"\ngid = 3\nlog = \"debug\"")
-        );
-    }
-}
+mod tests;

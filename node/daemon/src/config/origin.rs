@@ -1,42 +1,202 @@
 //! From what was typed about origins to what it means.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::OriginKind;
+use musicfs_core::path::OriginPath;
 
 use super::ConfigError;
+use super::endpoint::{parse_endpoint, parse_host};
 use super::file::OriginEntry;
+use super::location::{SFTP_PORT_DEFAULT, encode, parse_location, redacted};
 use crate::paths::Environment;
 
-/// The kinds of origin that the configuration will know and this version does not.
-const LATER_KINDS: [&str; 4] = ["nfs", "smb", "s3", "sftp"];
-
-/// The longest part of a directory's name that goes into an id made from it.
+/// The longest part of a place's name that goes into an id made from it.
 const SLUG_LEN_MAX: usize = 40;
 
-/// One origin, complete and checked.
+/// The longest name of a bucket: what S3 allowed at first; today it is 63 (Amazon S3 User Guide,
+/// "General purpose bucket naming rules").
+const BUCKET_LEN_MAX: usize = 255;
+
+/// One origin, complete and checked. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OriginConfig {
     /// Unique in the instance.
     pub(crate) id: OriginId,
     /// What kind of place it is.
     pub(crate) kind: OriginKind,
-    /// Its root, absolute; without symbolic links if it could be reached.
-    pub(crate) path: PathBuf,
+    /// Where it is; of the form that belongs to the kind.
+    pub(crate) place: OriginPlace,
     /// Lower is tried first.
     pub(crate) priority: u32,
     /// What names the place on every node, if not the place itself.
     pub(crate) identity: Option<String>,
-    /// Whether the id was made of the path.
+    /// Whether the id was made of the place.
     pub(crate) implicit: bool,
 }
 
-/// Whether `name` is a kind of origin that this version does not know yet.
-pub(crate) fn is_later_kind(name: &str) -> bool {
-    LATER_KINDS.contains(&name)
+/// Where an origin is and how it is reached, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OriginPlace {
+    /// A directory: `local`, `nfs` and `smb`. Absolute; that of a `local` one without symbolic
+    /// links if it could be reached.
+    Directory(PathBuf),
+    /// A bucket.
+    S3 {
+        /// Its name.
+        bucket: String,
+        /// What keys must start with, without slashes at its ends; empty for all of them.
+        prefix: String,
+        /// The server, unless it is Amazon's: a URL with its host in lower case, without a default
+        /// port and without a slash at the end.
+        endpoint: Option<String>,
+        /// The region, unless environment or profile say it.
+        region: Option<String>,
+        /// Whether the bucket's name is part of the path instead of the host.
+        path_style: Option<bool>,
+        /// The profile of ~/.aws that has the credentials.
+        profile: Option<String>,
+    },
+    /// A directory of an SFTP server.
+    Sftp {
+        /// Its name in lower case, or its address without brackets.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Who logs in.
+        user: String,
+        /// The directory: absolute, or relative to the login directory, which is meant if it is empty.
+        root: String,
+        /// The file of host keys, if not the usual ones.
+        known_hosts: Option<PathBuf>,
+        /// The private key, if not the usual ones.
+        key_file: Option<PathBuf>,
+    },
+}
+
+impl OriginPlace {
+    /// The name of the place itself, apart from how it is reached: a path or URL. Two origins with
+    /// one canonical form are one place.
+    pub(crate) fn canonical(&self) -> Vec<u8> {
+        match self {
+            Self::Directory(path) => path.as_os_str().as_encoded_bytes().to_vec(),
+            Self::S3 { .. } | Self::Sftp { .. } => self.to_string().into_bytes(),
+        }
+    }
+
+    /// The directory, for the kinds that have one on this machine.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::S3 { .. } | Self::Sftp { .. } => None,
+        }
+    }
+
+    /// As the table of a configuration file.
+    pub(super) fn to_entry(&self) -> OriginEntry {
+        match self.clone() {
+            Self::Directory(path) => OriginEntry {
+                path: Some(path.to_string_lossy().into_owned()),
+                ..OriginEntry::default()
+            },
+            Self::S3 {
+                bucket,
+                prefix,
+                endpoint,
+                region,
+                path_style,
+                profile,
+            } => OriginEntry {
+                bucket: Some(bucket),
+                prefix: (!prefix.is_empty()).then_some(prefix),
+                endpoint,
+                region,
+                path_style,
+                profile,
+                ..OriginEntry::default()
+            },
+            Self::Sftp {
+                host,
+                port,
+                user,
+                root,
+                known_hosts,
+                key_file,
+            } => OriginEntry {
+                host: Some(host),
+                port: Some(port),
+                user: Some(user),
+                path: Some(typed_root(&root)),
+                known_hosts,
+                key_file,
+                ..OriginEntry::default()
+            },
+        }
+    }
+
+    /// The last part of the place's name.
+    fn name(&self) -> String {
+        let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        match self {
+            Self::Directory(path) => {
+                let name = path.file_name().unwrap_or_default();
+                name.to_string_lossy().into_owned()
+            }
+            Self::S3 { bucket, prefix, .. } if prefix.is_empty() => bucket.clone(),
+            Self::S3 { prefix, .. } => last(prefix),
+            Self::Sftp { host, root, .. } if matches!(root.as_str(), "" | "/") => host.clone(),
+            Self::Sftp { root, .. } => last(root),
+        }
+    }
+}
+
+impl fmt::Display for OriginPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::S3 {
+                bucket,
+                prefix,
+                endpoint,
+                ..
+            } => {
+                write!(f, "s3://{bucket}")?;
+                if !prefix.is_empty() {
+                    write!(f, "/{}", encode(prefix, ""))?;
+                }
+                match endpoint {
+                    Some(endpoint) => write!(f, "?endpoint={endpoint}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Sftp {
+                host,
+                port,
+                user,
+                root,
+                ..
+            } => {
+                write!(f, "sftp://{}@", encode(user, "/@"))?;
+                match host.contains(':') {
+                    true => write!(f, "[{host}]")?,
+                    false => f.write_str(host)?,
+                }
+                if *port != SFTP_PORT_DEFAULT {
+                    write!(f, ":{port}")?;
+                }
+                match (root.as_str(), root.strip_prefix("/~")) {
+                    ("", _) => f.write_str("/~"),
+                    (_, Some(below)) => write!(f, "/%7E{}", encode(below, "")),
+                    (absolute, _) if absolute.starts_with('/') => f.write_str(&encode(root, "")),
+                    (below_login, _) => write!(f, "/~/{}", encode(below_login, "")),
+                }
+            }
+        }
+    }
 }
 
 /// Checks every origin by itself and all against each other.
@@ -52,60 +212,27 @@ pub(super) fn resolve(
         origins.push(resolve_one(entry, environment)?);
     }
     let mut ids = BTreeMap::new();
-    let mut roots: BTreeMap<&Path, &OriginId> = BTreeMap::new();
-    for OriginConfig { id, path, .. } in &origins {
-        if let Some(first) = roots.insert(path, id) {
+    let mut places: BTreeMap<Vec<u8>, &OriginId> = BTreeMap::new();
+    for OriginConfig { id, place, .. } in &origins {
+        if let Some(first) = places.insert(place.canonical(), id) {
             return Err(ConfigError::DuplicateRoot {
-                path: path.clone(),
+                place: place.to_string(),
                 ids: [first.clone(), id.clone()],
             });
         }
-        if ids.insert(id, path).is_some() {
+        if ids.insert(id, place).is_some() {
             return Err(ConfigError::DuplicateId { id: id.clone() });
         }
     }
     Ok(origins)
 }
 
-/// The directory that a path or `file://` URL names, as typed.
+/// The id of an origin that was given none: its place's name and a digest of its canonical form.
 ///
-/// # Errors
-/// [`ConfigError::LaterOrigin`] or [`ConfigError::OriginUrl`] for every other URL.
-pub(crate) fn parse_location(text: &str) -> Result<PathBuf, ConfigError> {
-    let wrong = |reason| ConfigError::OriginUrl {
-        url: text.to_owned(),
-        reason,
-    };
-    if text.is_empty() {
-        return Err(wrong("it is empty"));
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Ok(PathBuf::from(text));
-    };
-    match scheme.to_ascii_lowercase().as_str() {
-        "file" => {
-            let path = rest.strip_prefix("localhost").unwrap_or(rest);
-            if !path.starts_with('/') {
-                return Err(wrong("a file:// URL takes no host: write file:///path"));
-            }
-            percent_decode(path).ok_or_else(|| wrong("a '%' needs two hexadecimal digits"))
-        }
-        kind if is_later_kind(kind) => Err(ConfigError::LaterOrigin {
-            place: None,
-            kind: kind.to_owned(),
-        }),
-        // A directory may well be named so; a URL with a typing error is likelier.
-        _ => Err(wrong("its scheme is unknown: use a path or file://")),
-    }
-}
-
-/// The id of an origin that was given none: its directory's name and a digest of its path.
-///
-/// The same for the same path, on every run.
-pub(crate) fn implicit_id(canonical: &Path) -> OriginId {
-    let name = canonical.file_name().unwrap_or_default().to_string_lossy();
+/// The same for the same place, on every run.
+pub(crate) fn implicit_id(place: &OriginPlace) -> OriginId {
     let mut slug = String::new();
-    for character in name.chars().take(SLUG_LEN_MAX) {
+    for character in place.name().chars().take(SLUG_LEN_MAX) {
         match character {
             'a'..='z' | '0'..='9' => slug.push(character),
             'A'..='Z' => slug.push(character.to_ascii_lowercase()),
@@ -117,7 +244,7 @@ pub(crate) fn implicit_id(canonical: &Path) -> OriginId {
         "" => "origin",
         slug => slug,
     };
-    let digest = blake3::hash(canonical.as_os_str().as_encoded_bytes()).to_hex();
+    let digest = blake3::hash(&place.canonical()).to_hex();
     let id = format!("{slug}-{}", &digest[..8]);
     OriginId::new(&id).expect("at most 49 letters, digits and hyphens, starting with one of them")
 }
@@ -126,46 +253,195 @@ fn resolve_one(
     entry: &OriginEntry,
     environment: &Environment,
 ) -> Result<OriginConfig, ConfigError> {
-    let name = || entry.id.clone().or_else(|| entry.path.clone());
     let wrong = |reason| ConfigError::OriginEntry {
-        name: name().unwrap_or_else(|| "without id".into()),
+        name: name(entry),
         reason,
     };
     let kind = match entry.kind.as_deref() {
-        None | Some("local") => OriginKind::Local,
-        Some(kind) if is_later_kind(kind) => {
-            return Err(ConfigError::LaterOrigin {
-                place: None,
-                kind: kind.to_owned(),
-            });
-        }
-        Some(_) => return Err(wrong("its type is unknown: use \"local\"")),
+        None => OriginKind::Local,
+        Some(kind) => OriginKind::from_name(kind).ok_or_else(|| {
+            wrong("its type is unknown: use \"local\", \"nfs\", \"smb\", \"s3\" or \"sftp\"")
+        })?,
     };
-    let typed = entry
-        .path
-        .as_deref()
-        .ok_or_else(|| wrong("its path is missing"))?;
-    let path = from_home(parse_location(typed)?, environment);
-    if !path.is_absolute() {
-        return Err(wrong("its path must be absolute, or start with ~/"));
-    }
     if entry.identity.as_deref() == Some("") {
         return Err(wrong("its identity is empty"));
     }
-    // A configured origin may be away; its entries are served until it is back.
-    let path = fs::canonicalize(&path).unwrap_or_else(|_| path.components().collect());
+    let place = match kind {
+        OriginKind::Local | OriginKind::Nfs | OriginKind::Smb => {
+            directory(kind, entry, environment)?
+        }
+        OriginKind::S3 => s3(entry)?,
+        OriginKind::Sftp => sftp(entry, environment).map_err(wrong)?,
+    };
     let id = match &entry.id {
         Some(id) => OriginId::new(id).map_err(|_| ConfigError::OriginId { id: id.clone() })?,
-        None => implicit_id(&path),
+        None => implicit_id(&place),
     };
     Ok(OriginConfig {
         id,
         kind,
-        path,
+        place,
         priority: entry.priority.unwrap_or(kind.default_priority()),
         identity: entry.identity.clone(),
         implicit: entry.id.is_none(),
     })
+}
+
+/// What an error calls an origin that may be wrong in every way.
+fn name(entry: &OriginEntry) -> String {
+    let place = entry.path.as_ref().or(entry.bucket.as_ref());
+    let name = entry.id.as_ref().or(place).or(entry.host.as_ref());
+    name.map_or_else(|| "without id".into(), |name| redacted(name).into_owned())
+}
+
+fn directory(
+    kind: OriginKind,
+    entry: &OriginEntry,
+    environment: &Environment,
+) -> Result<OriginPlace, ConfigError> {
+    let wrong = |reason| ConfigError::OriginEntry {
+        name: name(entry),
+        reason,
+    };
+    let typed = entry.path.as_deref();
+    let typed = typed.ok_or_else(|| wrong("its path is missing"))?;
+    let parsed = parse_location(typed)?;
+    if parsed.kind.is_some_and(|of_url| {
+        let of_url = OriginKind::from_name(&of_url);
+        of_url != Some(OriginKind::Local) && of_url != Some(kind)
+    }) {
+        return Err(wrong(
+            "its path is the URL of another type: write the keys of that type",
+        ));
+    }
+    let path = from_home(parsed.path.unwrap_or_default().into(), environment);
+    if !path.is_absolute() {
+        return Err(wrong("its path must be absolute, or start with ~/"));
+    }
+    let plain = || path.components().collect();
+    Ok(OriginPlace::Directory(match kind {
+        // A configured origin may be away; its entries are served until it is back.
+        OriginKind::Local => fs::canonicalize(&path).unwrap_or_else(|_| plain()),
+        // A look at a share whose server is away may never end.
+        _ => plain(),
+    }))
+}
+
+fn s3(entry: &OriginEntry) -> Result<OriginPlace, ConfigError> {
+    let wrong = |reason| ConfigError::OriginEntry {
+        name: name(entry),
+        reason,
+    };
+    let bucket = entry.bucket.clone().unwrap_or_default();
+    if bucket.is_empty() {
+        return Err(wrong("its bucket is missing"));
+    }
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let starts = bucket.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if !starts || bucket.len() > BUCKET_LEN_MAX || !bucket.bytes().all(legal) {
+        return Err(wrong(
+            "the name of a bucket has only letters, digits, '.', '_' and '-'",
+        ));
+    }
+    let endpoint = match entry.endpoint.as_deref() {
+        // Not as a reason behind the name: what is wrong here may be a secret.
+        Some(endpoint) if endpoint.contains('@') => {
+            return Err(ConfigError::OriginSecret {
+                name: name(entry),
+                kind: OriginKind::S3,
+            });
+        }
+        Some(endpoint) => Some(parse_endpoint(endpoint).map_err(wrong)?),
+        None => None,
+    };
+    for text in [&entry.region, &entry.profile].into_iter().flatten() {
+        if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(wrong("its region and profile are names without spaces"));
+        }
+    }
+    let prefix = entry.prefix.as_deref().unwrap_or_default();
+    let prefix = prefix.trim_matches('/');
+    if OriginPath::new(prefix.as_bytes()).is_err() {
+        return Err(wrong("its prefix is a directory such as \"a/b\""));
+    }
+    Ok(OriginPlace::S3 {
+        bucket,
+        prefix: prefix.to_owned(),
+        endpoint,
+        region: entry.region.clone(),
+        path_style: entry.path_style,
+        profile: entry.profile.clone(),
+    })
+}
+
+fn sftp(entry: &OriginEntry, environment: &Environment) -> Result<OriginPlace, &'static str> {
+    let host = entry.host.as_deref().ok_or("its host is missing")?;
+    let user = entry.user.as_ref().or(environment.user.as_ref());
+    let user = user.ok_or("its user is missing, and this user has no name")?;
+    if user.is_empty() || user.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("its user is a name without spaces");
+    }
+    if user.contains(':') {
+        return Err("its user holds a ':': a password belongs into no configuration");
+    }
+    let port = entry.port.unwrap_or(SFTP_PORT_DEFAULT);
+    if port == 0 {
+        return Err("its port must be a number from 1 to 65535");
+    }
+    let absolute = |path: &Option<PathBuf>, reason: &'static str| match path {
+        Some(path) => match from_home(path.clone(), environment) {
+            path if path.is_absolute() => Ok(Some(path)),
+            _ => Err(reason),
+        },
+        None => Ok(None),
+    };
+    Ok(OriginPlace::Sftp {
+        host: parse_host(host)?,
+        port,
+        user: user.clone(),
+        root: root(entry.path.as_deref().unwrap_or("~"))?,
+        known_hosts: absolute(
+            &entry.known_hosts,
+            "its known_hosts must be an absolute path, or start with ~/",
+        )?,
+        key_file: absolute(
+            &entry.key_file,
+            "its key_file must be an absolute path, or start with ~/",
+        )?,
+    })
+}
+
+/// The directory on an SFTP server: `/srv/m`, or relative to the login directory `m` or `~/m`.
+fn root(typed: &str) -> Result<String, &'static str> {
+    if typed.is_empty() {
+        return Err("its path is empty: write ~ for the login directory");
+    }
+    if typed.contains('\0') {
+        return Err("its path holds a NUL");
+    }
+    if typed.contains("://") {
+        return Err("its path is a URL: write host, user and port as keys");
+    }
+    let below_login = match typed {
+        "~" => Some(""),
+        _ => typed.strip_prefix("~/"),
+    };
+    let names = below_login.unwrap_or(typed).split('/');
+    let names: Vec<&str> = names.filter(|name| !matches!(*name, "" | ".")).collect();
+    let names = names.join("/");
+    Ok(match typed.starts_with('/') {
+        true => format!("/{names}"),
+        false => names,
+    })
+}
+
+/// The root as a user writes it: absolute, or starting with `~`.
+fn typed_root(root: &str) -> String {
+    match root {
+        "" => "~".to_owned(),
+        _ if root.starts_with('/') => root.to_owned(),
+        _ => format!("~/{root}"),
+    }
 }
 
 /// Puts this user's home in place of a leading `~/`.
@@ -176,121 +452,5 @@ pub(super) fn from_home(path: PathBuf, environment: &Environment) -> PathBuf {
     }
 }
 
-fn percent_decode(text: &str) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &tail[2..];
-        } else {
-            bytes.push(byte);
-            rest = tail;
-        }
-    }
-    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: Option<&str>, path: &str) -> OriginEntry {
-        OriginEntry {
-            id: id.map(Into::into),
-            path: Some(path.into()),
-            ..OriginEntry::default()
-        }
-    }
-
-    fn resolved(entries: &[OriginEntry]) -> Result<Vec<OriginConfig>, ConfigError> {
-        let environment = Environment {
-            home: Some("/home/ann".into()),
-            ..Environment::default()
-        };
-        resolve(entries, &environment)
-    }
-
-    #[test]
-    fn a_location_is_a_path_or_a_file_url() {
-        let check = |text: &str, expect: &str| {
-            assert_eq!(parse_location(text).unwrap(), Path::new(expect), "{text:?}");
-        };
-        check("/music", "/music");
-        check("rel/dir", "rel/dir");
-        check("file:///my%20music", "/my music");
-        check("file://localhost/m", "/m");
-        for bad in ["", "file://host/m", "file:///%zz", "ftp://x/y"] {
-            assert!(parse_location(bad).is_err(), "{bad:?}");
-        }
-        for later in [
-            "s3://bucket/x",
-            "sftp://me@host/x",
-            "NFS://h/x",
-            "smb://h/x",
-        ] {
-            let got = parse_location(later).unwrap_err().to_string();
-            assert!(got.contains("not in this version"), "{got}");
-        }
-    }
-
-    #[test]
-    fn an_origin_without_id_is_named_after_its_directory_for_ever() {
-        assert_eq!(
-            implicit_id(Path::new("/mnt/My Music!")).as_str(),
-            "my-music-0f28b83a"
-        );
-        assert_ne!(
-            implicit_id(Path::new("/a/m")),
-            implicit_id(Path::new("/b/m"))
-        );
-        for odd in ["/", "/日本", "/...", &format!("/{}", "x".repeat(200))] {
-            assert!(implicit_id(Path::new(odd)).as_str().len() <= 49, "{odd:?}");
-        }
-        let origins = resolved(&[entry(None, "/nonexistent/a")]).unwrap();
-        assert!(origins[0].implicit);
-        assert_eq!(origins[0].priority, 1);
-    }
-
-    #[test]
-    fn the_same_root_or_id_twice_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let real = dir.path().to_str().unwrap();
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(real, &link).unwrap();
-        let link = link.to_str().unwrap();
-        let got = resolved(&[entry(Some("a"), real), entry(Some("b"), link)]);
-        assert!(
-            matches!(got, Err(ConfigError::DuplicateRoot { .. })),
-            "{got:?}"
-        );
-        let got = resolved(&[entry(None, "/n/a"), entry(None, "/n/a/")]);
-        assert!(
-            matches!(got, Err(ConfigError::DuplicateRoot { .. })),
-            "{got:?}"
-        );
-        let got = resolved(&[entry(Some("a"), "/n/a"), entry(Some("a"), "/n/b")]);
-        assert!(
-            matches!(got, Err(ConfigError::DuplicateId { .. })),
-            "{got:?}"
-        );
-    }
-
-    #[test]
-    fn a_configured_origin_needs_an_absolute_path_and_a_plain_id() {
-        assert_eq!(
-            resolved(&[entry(Some("a"), "~/Music")]).unwrap()[0].path,
-            Path::new("/home/ann/Music")
-        );
-        assert!(resolved(&[entry(Some("a"), "music")]).is_err());
-        assert!(resolved(&[entry(Some("a/b"), "/n")]).is_err());
-        assert!(resolved(&[OriginEntry::default()]).is_err());
-        let kind = OriginEntry {
-            kind: Some("locl".into()),
-            ..entry(Some("a"), "/n")
-        };
-        assert!(resolved(&[kind]).is_err());
-    }
-}
+mod tests;

@@ -42,14 +42,64 @@ pub(crate) const STARTER: &str = r##"# Configuration of MusicFS. Everything here
 # How long reads may go on after the end was asked for, in milliseconds.
 #drain_timeout_ms = 5000
 
+# Where data of network origins is kept; each instance needs a directory of its own.
+#cache_dir = "~/.cache/musicfs/default"
+
+# What whole files may take there: bytes, or with k M G T (1000) or Ki Mi Gi Ti (1024).
+#cache_limit = "10Gi"
+
+# What the parts that tag readers touch may take on top, so that a media server's scan costs the
+# origins nothing. By default the smaller of 40Gi and 15 % of the free disk.
+#header_limit = "20Gi"
+
+# What to leave free on that disk, whatever the limits say.
+#cache_free_min = "1Gi"
+
+# For whose scans these parts are chosen: "default", or "mpd", which takes two to four times
+# the room.
+#scanner_profile = "default"
+
+# Fetch a file to its end once it is played, so that playing it again costs the origin nothing.
+#complete_on_play = true
+
+# How long a read may take before it fails, in milliseconds.
+#read_timeout_ms = 10000
+
 # What is logged: error, warn, info, debug, trace, or a filter such as "info,musicfs_origins=debug".
 #log = "info"
 
-# Where music comes from; as many as there are. Only "local" directories in this version.
+# Where music comes from; as many as there are. A directory of this machine:
 #[[origins]]
 #id = "music"
 #type = "local"
 #path = "/srv/music"
-# Lower is tried first.
+# Lower is tried first; by default local 1, nfs and smb 5, s3 and sftp 20.
 #priority = 1
+
+# A mounted share is "nfs" or "smb" instead of "local": it is cached, and not watched.
+
+# A bucket. Credentials come from the environment or from ~/.aws, never from here.
+#[[origins]]
+#id = "backup"
+#type = "s3"
+#bucket = "music-backup"
+#prefix = "flac"
+#endpoint = "https://s3.example.net"
+#region = "eu-central-1"
+# The bucket's name in the path instead of the host, for servers that want it.
+#path_style = true
+# A profile of ~/.aws.
+#profile = "music"
+
+# A directory of an SFTP server, with a key of ssh-agent or ~/.ssh. The host must be in known_hosts.
+#[[origins]]
+#id = "nas"
+#type = "sftp"
+#host = "nas.example.net"
+#port = 22
+#user = "music"
+# Absolute, or ~/… below the login directory.
+#path = "/srv/music"
+#known_hosts = "~/.ssh/known_hosts"
+#key_file = "~/.ssh/id_ed25519"
 "##;

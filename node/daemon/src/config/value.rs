@@ -25,6 +25,56 @@ pub(crate) fn parse_umask(text: &str) -> Result<u32, ConfigError> {
         })
 }
 
+/// Reads a number of bytes: digits, and a unit of 1000 (`k M G T`) or 1024 (`Ki Mi Gi Ti`), both with
+/// or without a `B` behind it.
+///
+/// # Errors
+/// [`ConfigError::Value`] for anything else.
+pub(crate) fn parse_size(key: &'static str, text: &str) -> Result<u64, ConfigError> {
+    let wrong = || ConfigError::Value {
+        key,
+        value: text.to_owned(),
+        expected: "write bytes, with a unit if need be, such as \"20G\" or \"512Mi\"",
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start_matches(' ');
+    let unit = unit.strip_suffix('B').unwrap_or(unit);
+    let unit: u64 = match unit {
+        "" => 1,
+        "k" | "K" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
+/// Bytes as [`parse_size`] reads them, in the largest unit that divides them.
+pub(super) fn size_text(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 8] = [
+        (1 << 40, "Ti"),
+        (1_000_000_000_000, "T"),
+        (1 << 30, "Gi"),
+        (1_000_000_000, "G"),
+        (1 << 20, "Mi"),
+        (1_000_000, "M"),
+        (1 << 10, "Ki"),
+        (1000, "k"),
+    ];
+    let divides = |unit: u64| bytes > 0 && bytes.is_multiple_of(unit);
+    match UNITS.into_iter().find(|(unit, _)| divides(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
 /// Checks the sub-directory that is to hold the tree.
 ///
 /// # Errors
@@ -86,6 +136,45 @@ mod tests {
         }
         let got = parse_umask("9").unwrap_err();
         assert!(got.to_string().contains("octal"), "{got}");
+    }
+
+    #[test]
+    fn a_size_has_a_unit_of_1000_or_1024() {
+        let check = |text: &str, expect: Option<u64>| {
+            assert_eq!(parse_size("cache_limit", text).ok(), expect, "{text:?}");
+        };
+        check("0", Some(0));
+        check("1048576", Some(1 << 20));
+        check("2k", Some(2000));
+        check("2K", Some(2000));
+        check("3 MB", Some(3_000_000));
+        check("20G", Some(20_000_000_000));
+        check("1T", Some(1_000_000_000_000));
+        check("1Ki", Some(1024));
+        check("512MiB", Some(512 << 20));
+        check("10Gi", Some(10 << 30));
+        check("16777215Ti", Some(16_777_215 << 40));
+        for bad in [
+            "",
+            "G",
+            "-1",
+            "+1",
+            "1.5G",
+            "1g",
+            "1 Gi b",
+            "1e9",
+            "0x10",
+            "16777216Ti",
+        ] {
+            check(bad, None);
+        }
+        for bytes in [0, 1, 1000, 1024, 1536, 10 << 30, 3 << 40, u64::MAX] {
+            check(&size_text(bytes), Some(bytes));
+        }
+        assert_eq!(size_text(10 << 30), "10Gi");
+        assert_eq!(size_text(20_000_000_000), "20G");
+        let got = parse_size("cache_limit", "lots").unwrap_err().to_string();
+        assert!(got.contains("cache_limit") && got.contains("20G"), "{got}");
     }
 
     #[test]

@@ -5,19 +5,26 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use musicfs_fuse::mounts;
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit};
 
+use super::cache::{self, CacheFacts};
 use crate::cli::SettingsArgs;
 use crate::commands::Context;
-use crate::config::{Config, Purpose};
+use crate::config::{Config, OriginPlace, Purpose};
 use crate::error::Error;
-use crate::paths::InstancePaths;
+use crate::paths::{InstancePaths, SshPlaces};
 
 /// The bit of CAP_SYS_ADMIN in the capability masks of /proc (linux/capability.h).
 const CAP_SYS_ADMIN: u32 = 21;
+
+/// How long a directory may take to be listed: a share whose server is away may never answer.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that the findings rest on.
 #[derive(Clone, Debug)]
@@ -83,8 +90,21 @@ pub(crate) struct ConfigFacts {
     pub(crate) wants_allow_other: bool,
     /// Passthrough is not turned off.
     pub(crate) wants_passthrough: bool,
-    /// Every origin's id, root, and what listing it gives.
+    /// The id of every origin that is a directory, its root, and what listing that gives.
     pub(crate) origins: Vec<(String, PathBuf, Reach)>,
+    /// The id of every SFTP origin, and what there is to log in with.
+    pub(crate) ssh: Vec<(String, SshReach)>,
+    /// The cache.
+    pub(crate) cache: Option<CacheFacts>,
+}
+
+/// What there is for a login by SSH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SshReach {
+    /// A file of host keys is there.
+    pub(crate) knows_hosts: bool,
+    /// A private key, or an agent.
+    pub(crate) has_key: bool,
 }
 
 /// The life of a socket.
@@ -125,6 +145,7 @@ pub(crate) fn gather(context: &Context, settings: &SettingsArgs) -> Result<Facts
     let fuse_conf = fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let config = config(context, settings);
     Ok(Facts {
         is_root: context.environment.is_root(),
         fuse_device: device.map(drop).into(),
@@ -135,8 +156,14 @@ pub(crate) fn gather(context: &Context, settings: &SettingsArgs) -> Result<Facts
         watches_max: number("/proc/sys/fs/inotify/max_user_watches"),
         instances_max: number("/proc/sys/fs/inotify/max_user_instances"),
         open_files: (limits.current, limits.maximum),
-        config: config(context, settings),
-        dirs: dirs(&paths),
+        dirs: dirs(
+            &paths,
+            config
+                .cache
+                .as_ref()
+                .map_or(&paths.cache, |cache| &cache.dir),
+        ),
+        config,
         stale_mounts: mounted
             .map(|mount| mount.path)
             .filter(|path| mounts::is_dead(path))
@@ -159,9 +186,14 @@ fn config(context: &Context, settings: &SettingsArgs) -> ConfigFacts {
             };
         }
     };
-    let origins = config.origins.into_iter().map(|origin| {
-        let listed = fs::read_dir(&origin.path).map(drop).into();
-        (origin.id.to_string(), origin.path, listed)
+    let origins = config.origins.iter().filter_map(|origin| {
+        let root = origin.place.directory()?.to_owned();
+        let listed = list(root.clone());
+        Some((origin.id.to_string(), root, listed))
+    });
+    let ssh = config.origins.iter().filter_map(|origin| {
+        let reach = ssh_reach(&origin.place, &config.ssh)?;
+        Some((origin.id.to_string(), reach))
     });
     ConfigFacts {
         file,
@@ -169,17 +201,54 @@ fn config(context: &Context, settings: &SettingsArgs) -> ConfigFacts {
         wants_allow_other: config.allow_other,
         wants_passthrough: config.passthrough,
         origins: origins.collect(),
+        ssh: ssh.collect(),
+        cache: Some(cache::gather(&config)),
     }
 }
 
-fn dirs(paths: &InstancePaths) -> Vec<(&'static str, PathBuf, Reach)> {
+/// What listing a directory gives; the look goes on in a thread of its own if its server hangs.
+fn list(root: PathBuf) -> Reach {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let look = move || {
+        // Nobody waits any more if it took too long.
+        let _ = sender.send(fs::read_dir(root).map(drop));
+    };
+    match thread::Builder::new().spawn(look) {
+        Ok(_) => match receiver.recv_timeout(LIST_TIMEOUT) {
+            Ok(listed) => listed.into(),
+            Err(_) => Reach::Broken(format!("no answer within {} s", LIST_TIMEOUT.as_secs())),
+        },
+        Err(error) => Reach::Broken(error.to_string()),
+    }
+}
+
+fn ssh_reach(place: &OriginPlace, ssh: &SshPlaces) -> Option<SshReach> {
+    let OriginPlace::Sftp {
+        known_hosts,
+        key_file,
+        ..
+    } = place
+    else {
+        return None;
+    };
+    let any = |own: &Option<PathBuf>, usual: &[PathBuf]| match own {
+        Some(own) => own.is_file(),
+        None => usual.iter().any(|path| path.is_file()),
+    };
+    Some(SshReach {
+        knows_hosts: any(known_hosts, &ssh.known_hosts),
+        has_key: ssh.agent_socket.is_some() || any(key_file, &ssh.key_files),
+    })
+}
+
+fn dirs(paths: &InstancePaths, cache: &Path) -> Vec<(&'static str, PathBuf, Reach)> {
     [
-        ("state", &paths.state),
-        ("cache", &paths.cache),
+        ("state", paths.state.as_path()),
+        ("cache", cache),
         ("socket", &paths.runtime),
     ]
     .into_iter()
-    .map(|(name, path)| (name, path.clone(), writable(path)))
+    .map(|(name, path)| (name, path.to_owned(), writable(path)))
     .collect()
 }
 

@@ -1,6 +1,7 @@
 //! What the facts mean. Pure: the same facts give the same findings.
 
-use super::facts::{Facts, Reach, SocketFacts};
+use super::cache;
+use super::facts::{Facts, Reach, SocketFacts, SshReach};
 
 /// The first kernel with FUSE passthrough.
 const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
@@ -60,13 +61,15 @@ pub(crate) fn decide(facts: &Facts) -> Vec<Finding> {
     findings.push(open_files(facts));
     findings.push(config(facts));
     findings.extend(origins(facts));
+    findings.extend(keys(facts));
     findings.extend(dirs(facts));
+    findings.extend(facts.config.cache.as_ref().and_then(cache::decide));
     findings.extend(stale_mounts(facts));
     findings.push(socket(facts));
     findings
 }
 
-fn ok(check: &'static str, message: impl Into<String>) -> Finding {
+pub(super) fn ok(check: &'static str, message: impl Into<String>) -> Finding {
     Finding {
         check,
         level: Level::Ok,
@@ -75,7 +78,11 @@ fn ok(check: &'static str, message: impl Into<String>) -> Finding {
     }
 }
 
-fn warning(check: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Finding {
+pub(super) fn warning(
+    check: &'static str,
+    message: impl Into<String>,
+    fix: impl Into<String>,
+) -> Finding {
     Finding {
         check,
         level: Level::Warning,
@@ -84,7 +91,11 @@ fn warning(check: &'static str, message: impl Into<String>, fix: impl Into<Strin
     }
 }
 
-fn error(check: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Finding {
+pub(super) fn error(
+    check: &'static str,
+    message: impl Into<String>,
+    fix: impl Into<String>,
+) -> Finding {
     Finding {
         level: Level::Error,
         ..warning(check, message, fix)
@@ -269,11 +280,33 @@ fn origins(facts: &Facts) -> Vec<Finding> {
     facts.config.origins.iter().map(judge).collect()
 }
 
+/// What a login needs, for the origins that log in.
+fn keys(facts: &Facts) -> Vec<Finding> {
+    let check = "ssh";
+    let judge = |(id, keys): &(String, SshReach)| match (keys.knows_hosts, keys.has_key) {
+        (true, true) => ok(
+            check,
+            format!("origin {id}: there are host keys and a key to log in"),
+        ),
+        (false, _) => warning(
+            check,
+            format!("origin {id}: there is no file of host keys, and no host is trusted without"),
+            "connect once with ssh, compare the fingerprint, and accept it",
+        ),
+        (true, false) => warning(
+            check,
+            format!("origin {id}: there is neither an ssh-agent nor a key file"),
+            "make a key with ssh-keygen, or set SSH_AUTH_SOCK in the daemon's environment",
+        ),
+    };
+    facts.config.ssh.iter().map(judge).collect()
+}
+
 fn dirs(facts: &Facts) -> Vec<Finding> {
     let check = "directory";
     let variable = |name: &str| match name {
         "state" => "XDG_STATE_HOME",
-        "cache" => "XDG_CACHE_HOME",
+        "cache" => "cache_dir",
         _ => "XDG_RUNTIME_DIR",
     };
     let judge = |(name, path, reach): &(&'static str, std::path::PathBuf, Reach)| {
@@ -328,136 +361,4 @@ fn socket(facts: &Facts) -> Finding {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::facts::{ConfigFacts, Fusermount};
-    use super::*;
-
-    /// A machine on which all is well.
-    fn well() -> Facts {
-        Facts {
-            is_root: true,
-            fuse_device: Reach::Ok,
-            fusermount: None,
-            fuse_conf_allows_other: false,
-            is_sys_admin: true,
-            kernel: Some((6, 9)),
-            watches_max: Some(1_048_576),
-            instances_max: Some(128),
-            open_files: (Some(1024), Some(1_048_576)),
-            config: ConfigFacts {
-                wants_passthrough: true,
-                origins: vec![("nas".into(), "/mnt/nas".into(), Reach::Ok)],
-                ..ConfigFacts::default()
-            },
-            dirs: vec![("state", "/s".into(), Reach::Ok)],
-            stale_mounts: Vec::new(),
-            socket: ("/run/x.sock".into(), SocketFacts::Absent),
-        }
-    }
-
-    fn check(spoil: impl FnOnce(&mut Facts), check: &str, expect: Level) {
-        let mut facts = well();
-        spoil(&mut facts);
-        let findings = decide(&facts);
-        let found = findings.iter().find(|finding| finding.check == check);
-        let found = found.unwrap_or_else(|| panic!("nothing on {check}"));
-        assert_eq!(found.level, expect, "{found:?}");
-        assert_eq!(found.fix.is_some(), expect > Level::Ok, "{found:?}");
-        let others = findings.iter().filter(|finding| finding.check != check);
-        for other in others {
-            assert_eq!(other.level, Level::Ok, "{other:?}");
-        }
-    }
-
-    #[test]
-    fn a_healthy_machine_has_no_findings_to_mend() {
-        for finding in decide(&well()) {
-            assert_eq!(finding.level, Level::Ok, "{finding:?}");
-        }
-    }
-
-    #[test]
-    fn what_stops_a_mount_is_an_error() {
-        let broken = Reach::Broken("no such device".into());
-        check(|f| f.fuse_device = Reach::Missing, "fuse", Level::Error);
-        check(|f| f.fuse_device = Reach::Denied, "fuse", Level::Error);
-        check(|f| f.fuse_device = broken, "fuse", Level::Error);
-        check(
-            |f| f.config.error = Some("x".into()),
-            "config",
-            Level::Error,
-        );
-        check(
-            |f| f.config.origins[0].2 = Reach::Missing,
-            "origin",
-            Level::Error,
-        );
-        check(|f| f.dirs[0].2 = Reach::Denied, "directory", Level::Error);
-        check(
-            |f| f.stale_mounts.push("/mnt".into()),
-            "stale_mount",
-            Level::Error,
-        );
-        check(
-            |f| f.socket.1 = SocketFacts::Foreign,
-            "socket",
-            Level::Error,
-        );
-    }
-
-    #[test]
-    fn what_costs_speed_or_comfort_is_a_warning() {
-        check(|f| f.kernel = Some((6, 8)), "passthrough", Level::Warning);
-        check(|f| f.kernel = None, "passthrough", Level::Warning);
-        check(|f| f.is_sys_admin = false, "passthrough", Level::Warning);
-        check(|f| f.watches_max = Some(8192), "watches", Level::Warning);
-        check(|f| f.instances_max = Some(16), "instances", Level::Warning);
-        check(
-            |f| f.open_files = (Some(1024), Some(4096)),
-            "open_files",
-            Level::Warning,
-        );
-        check(
-            |f| f.socket.1 = SocketFacts::Stale,
-            "socket",
-            Level::Warning,
-        );
-    }
-
-    #[test]
-    fn only_who_is_not_root_needs_fusermount_and_fuse_conf() {
-        let user = |f: &mut Facts, setuid: Option<bool>| {
-            f.is_root = false;
-            f.fusermount = setuid.map(|is_setuid_root| Fusermount {
-                path: "/usr/bin/fusermount3".into(),
-                is_setuid_root,
-            });
-        };
-        check(|f| user(f, None), "fusermount", Level::Error);
-        check(|f| user(f, Some(false)), "fusermount", Level::Error);
-        check(|f| user(f, Some(true)), "fusermount", Level::Ok);
-        let other = |f: &mut Facts, allowed: bool| {
-            user(f, Some(true));
-            f.config.wants_allow_other = true;
-            f.fuse_conf_allows_other = allowed;
-        };
-        check(|f| other(f, false), "allow_other", Level::Error);
-        check(|f| other(f, true), "allow_other", Level::Ok);
-        let mut root = well();
-        root.config.wants_allow_other = true;
-        let on_root = decide(&root);
-        assert!(on_root.iter().all(|finding| finding.check != "allow_other"));
-    }
-
-    #[test]
-    fn passthrough_that_is_turned_off_needs_nothing() {
-        check(
-            |f| {
-                f.config.wants_passthrough = false;
-                f.kernel = Some((5, 4));
-            },
-            "passthrough",
-            Level::Ok,
-        );
-    }
-}
+mod tests;

@@ -3,10 +3,13 @@
 use musicfs_core::id::FileId;
 use rusqlite::Connection;
 
-use super::Write;
+use super::{OLD_ROW, OldRow, Write, old_row};
 use crate::change::{Commit, Layout};
 use crate::error::{Attempt, Error};
 use crate::tree::{Content, Tree};
+
+/// Files of an origin forgotten in one commit: some tenths of a second in which nobody else writes.
+pub const FORGET_FILES_MAX: usize = 5_000;
 
 /// Places every file that is shown anew; rows keep their entries' numbers.
 pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<Commit, Error> {
@@ -44,22 +47,46 @@ pub(crate) fn set_hidden(
     write.finish()
 }
 
-/// Removes an origin with all its files.
-pub(crate) fn forget(
+/// Removes up to `limit` files of an origin, and with the last of them the origin.
+///
+/// True if nothing is left of it. Until then its row stays: it can be forgotten on after a crash.
+pub(crate) fn forget_some(
     db: &Connection,
     layout: &Layout,
     origin: i64,
+    limit: usize,
     now_ns: i64,
-) -> Result<Commit, Error> {
+) -> Result<(Commit, bool), Error> {
+    let limit = limit.clamp(1, FORGET_FILES_MAX);
     let tree = Tree::new(db, layout.profile, now_ns);
     let mut write = Write::new(db, layout, tree, now_ns);
-    write.each_file("o.id = ?2", origin, |write, id| write.tree.remove(id))?;
-    db.execute("DELETE FROM files WHERE origin_id = ?1", [origin])
-        .attempt("write to")?;
+    let shown = db
+        .prepare_cached("SELECT 1 FROM origins WHERE id = ?1 AND NOT hidden")
+        .and_then(|mut query| query.exists([origin]))
+        .attempt("read")?;
+    // In the order of an index, and whole directories one after the other.
+    let rows: Vec<OldRow> = db
+        .prepare_cached(&format!(
+            "SELECT {OLD_ROW} FROM files WHERE origin_id = ?1 ORDER BY dir, name LIMIT ?2"
+        ))
+        .and_then(|mut query| query.query_map((origin, limit as i64), old_row)?.collect())
+        .attempt("read")?;
+    for row in &rows {
+        // Companions that nobody sees need not follow: each goes when its turn comes.
+        if shown {
+            write.remove(row)?;
+        } else {
+            write.remove_row(row)?;
+        }
+    }
+    let done = rows.len() < limit;
     let commit = write.finish()?;
-    db.execute("DELETE FROM origins WHERE id = ?1", [origin])
-        .attempt("write to")?;
-    Ok(commit)
+    if done {
+        db.prepare_cached("DELETE FROM origins WHERE id = ?1")
+            .and_then(|mut delete| delete.execute([origin]))
+            .attempt("write to")?;
+    }
+    Ok((commit, done))
 }
 
 impl Write<'_> {

@@ -1,5 +1,7 @@
 //! One pass over an origin or some places of it: list, compare, read, commit.
 
+mod reading;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +11,14 @@ use musicfs_core::names;
 use musicfs_core::origin::{Depth, DirListing, Origin, OriginError};
 use musicfs_core::path::OriginPath;
 use musicfs_core::version::VersionKey;
-use musicfs_index::{Batch, FileChange, FileKind, FileRecord};
+use musicfs_index::{Batch, FileChange, FileKind};
 use tokio::task::JoinSet;
 
 use super::debounce::Places;
-use super::extract::{Extracted, extract};
+use super::extract::Extracted;
 use super::reconcile::{self, Fresh, Missing};
 use super::{Monitor, Phase, Progress, unix_nanos_now, unix_now};
-use crate::library::Shared;
+use crate::shared::Shared;
 
 /// Changes committed together: large enough that the commit costs little, small enough that new
 /// files show soon and a kill loses little.
@@ -27,6 +29,10 @@ const BATCH_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// New files held back until the end of a listing, to tell moves; beyond, moves count as new files.
 const HELD_MAX: usize = 100_000;
+
+/// How close to its listing a file's last change makes its time doubtful: the coarsest clock of a
+/// server (FAT over SMB) ticks every 2 s, and what is written twice between ticks looks like once.
+pub(crate) const RACY_NS: u64 = 2_000_000_000;
 
 /// Missing files remembered in one pass; those beyond are found by the next.
 const MISSING_MAX: usize = 100_000;
@@ -47,6 +53,18 @@ pub(crate) struct Summary {
     pub(crate) files_changed: u64,
     pub(crate) bytes_read: u64,
     pub(crate) away: u64,
+    /// Bytes of the header tier that found no room in its quota.
+    pub(crate) header_bytes_unkept: u64,
+}
+
+/// What is to be looked at again after a pass.
+#[derive(Debug, Default)]
+pub(crate) struct Again {
+    /// Files that changed while they were read: when it is quiet.
+    pub(crate) stale: Vec<OriginPath>,
+    /// Files that were written so shortly before they were listed that one more change might not
+    /// show in their time: once [`RACY_NS`] are over.
+    pub(crate) racy: Vec<OriginPath>,
 }
 
 /// A pass under way.
@@ -70,8 +88,9 @@ pub(crate) struct Pass {
     batch: Vec<FileChange>,
     batch_since: Instant,
     commit: Option<tokio::task::JoinHandle<Result<(), musicfs_index::Error>>>,
-    /// Files that changed while they were read.
-    stale: Vec<OriginPath>,
+    look_again: Again,
+    /// Files in a row that could not be read because the origin did not answer.
+    unreachable: usize,
     /// More was missing than is remembered.
     again: bool,
 }
@@ -100,7 +119,8 @@ impl Pass {
             batch: Vec::new(),
             batch_since: Instant::now(),
             commit: None,
-            stale: Vec::new(),
+            look_again: Again::default(),
+            unreachable: 0,
             again: false,
         }
     }
@@ -166,13 +186,13 @@ impl Pass {
     }
 
     /// Publishes the outcome; returns the files that are to be looked at again.
-    pub(crate) fn finish(self, outcome: &Result<Summary, PassError>) -> Vec<OriginPath> {
+    pub(crate) fn finish(self, outcome: &Result<Summary, PassError>) -> Again {
         let mut progress = self.progress;
         progress.phase = Phase::Complete;
         progress.current = None;
         progress.error = outcome.as_ref().err().map(ToString::to_string);
         self.monitor.progress.send_replace(progress);
-        self.stale
+        self.look_again
     }
 
     /// Lists `under` and compares as it goes; returns the directories seen in the listings.
@@ -217,8 +237,11 @@ impl Pass {
         for change in difference.touched {
             self.push(change).await?;
         }
+        let listed_ns = unix_nanos_now();
         for fresh in difference.fresh {
-            if self.holds && self.held.len() < HELD_MAX {
+            if self.is_racy(&fresh, listed_ns) {
+                self.look_again.racy.extend(fresh.path());
+            } else if self.holds && self.held.len() < HELD_MAX {
                 self.held.push(fresh);
             } else {
                 self.read(fresh).await?;
@@ -308,77 +331,6 @@ impl Pass {
         Ok(())
     }
 
-    /// Reads the tags of a new file, soon; a companion has none.
-    async fn read(&mut self, fresh: Fresh) -> Result<(), PassError> {
-        let Ok(path) = fresh.dir.join(&fresh.listed.name) else {
-            return Ok(());
-        };
-        if fresh.kind == FileKind::Companion {
-            return self.push(self.record(fresh, None)).await;
-        }
-        while self.jobs.len() >= self.shared.readers_max {
-            self.join_one().await?;
-        }
-        let (origin, listed) = (self.origin.clone(), fresh.listed.version.clone());
-        let extension = names::extension_of(&fresh.listed.name);
-        self.jobs
-            .spawn(async move { (fresh, extract(origin, path, listed, extension).await) });
-        Ok(())
-    }
-
-    async fn join_one(&mut self) -> Result<(), PassError> {
-        let (fresh, outcome) = match self.jobs.join_next().await {
-            Some(Ok(done)) => done,
-            Some(Err(panic)) => {
-                tracing::error!(%panic, "reading tags ended in a panic; the file is left out");
-                return Ok(());
-            }
-            None => return Ok(()),
-        };
-        let Ok(path) = fresh.dir.join(&fresh.listed.name) else {
-            return Ok(());
-        };
-        match outcome {
-            Ok(extracted) if extracted.version == fresh.listed.version => {
-                self.summary.bytes_read += extracted.bytes_read;
-                let info = extracted.info.inspect_err(|error| {
-                    tracing::warn!(
-                        origin = %self.origin.id(),
-                        file = %path,
-                        error = %with_causes(error),
-                        "the tags cannot be read; the file is listed under its own name"
-                    );
-                });
-                let change = self.record(fresh, info.ok());
-                self.push(change).await
-            }
-            Ok(_) | Err(OriginError::Changed { .. } | OriginError::NotFound { .. }) => {
-                self.stale.push(path);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(
-                    origin = %self.origin.id(),
-                    file = %path,
-                    error = %with_causes(&error),
-                    "the file cannot be read; it is left out until it can"
-                );
-                Ok(())
-            }
-        }
-    }
-
-    fn record(&self, fresh: Fresh, info: Option<musicfs_core::tags::TrackInfo>) -> FileChange {
-        let version_key = version_key(&*self.origin, &fresh);
-        FileChange::Put(Box::new(FileRecord {
-            dir: fresh.dir,
-            listed: fresh.listed,
-            kind: fresh.kind,
-            version_key,
-            info,
-        }))
-    }
-
     async fn push(&mut self, change: FileChange) -> Result<(), PassError> {
         if self.batch.is_empty() {
             self.batch_since = Instant::now();
@@ -412,7 +364,7 @@ impl Pass {
         let shared = self.shared.clone();
         self.commit = Some(tokio::spawn(async move {
             let commit = shared.index.writer.apply(batch).await?;
-            shared.publish(commit.tree).await;
+            shared.committed(commit).await;
             Ok(())
         }));
         self.publish();
@@ -444,7 +396,7 @@ fn classify(name: &[u8]) -> Option<FileKind> {
 }
 
 fn version_key(origin: &dyn Origin, fresh: &Fresh) -> VersionKey {
-    let path = fresh.dir.join(&fresh.listed.name).unwrap_or_default();
+    let path = fresh.path().unwrap_or_default();
     let key = origin
         .key()
         .expect("an origin that has listed knows its key");

@@ -16,6 +16,13 @@ pub(crate) struct Fresh {
     pub(crate) kind: FileKind,
 }
 
+impl Fresh {
+    /// Its path; `None` if that is too long to be one.
+    pub(crate) fn path(&self) -> Option<OriginPath> {
+        self.dir.join(&self.listed.name).ok()
+    }
+}
+
 /// A known file that is not where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
@@ -225,6 +232,8 @@ mod tests {
             version,
             mode: 0o444,
             identity: identity(1, id.cast_unsigned()),
+            version_key: VersionKey([0; 16]),
+            layout: None,
         }
     }
 

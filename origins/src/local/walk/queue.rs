@@ -1,19 +1,21 @@
 //! Which directories of a walk are still to list, shared by its threads.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use musicfs_core::path::OriginPath;
 
 /// What the threads of a walk and its stream share.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     queue: Mutex<Queue>,
     /// Wakes threads that wait for a directory.
     more: Condvar,
     is_stopped: AtomicBool,
     /// Set when no directory is left to list.
     is_finished: AtomicBool,
+    /// Entries read: grows while a directory is listed, and stops where that hangs.
+    entries_count: AtomicU64,
 }
 
 /// Directories still to list. A stack: going down first keeps it as small as the widest few
@@ -26,31 +28,31 @@ struct Queue {
 }
 
 /// Sub-directories of one directory.
-pub(super) struct Group {
-    pub(super) parent: Item,
-    pub(super) children: Vec<Child>,
+pub(crate) struct Group {
+    pub(crate) parent: Item,
+    pub(crate) children: Vec<Child>,
 }
 
 /// A sub-directory.
-pub(super) struct Child {
-    pub(super) name: Vec<u8>,
+pub(crate) struct Child {
+    pub(crate) name: Vec<u8>,
     /// Where it really lies, if `name` is a link.
-    pub(super) target: Option<OriginPath>,
+    pub(crate) target: Option<OriginPath>,
 }
 
 /// A directory to list.
 #[derive(Clone)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// Where the listing shows it.
-    pub(super) path: OriginPath,
+    pub(crate) path: OriginPath,
     /// Where it lies: `path` with links resolved.
-    pub(super) real: OriginPath,
+    pub(crate) real: OriginPath,
 }
 
 impl Item {
     /// True below a followed link to a directory. There no further one is followed: one level
     /// serves every collection sorted by links, while two can multiply a tree without end.
-    pub(super) fn is_through_link(&self) -> bool {
+    pub(crate) fn is_through_link(&self) -> bool {
         self.path != self.real
     }
 }
@@ -61,29 +63,39 @@ impl Shared {
     }
 
     /// Ends all threads at their next entry, with their work undone.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         // With the lock held no thread is between its check and its wait.
         let _queue = self.lock();
         self.more.notify_all();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
     }
 
+    /// Counts one entry of a directory.
+    pub(crate) fn note_entry(&self) {
+        self.entries_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many entries were read so far.
+    pub(crate) fn entries_count(&self) -> u64 {
+        self.entries_count.load(Ordering::Relaxed)
+    }
+
     /// True once all is listed and no thread failed on its way.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.is_finished.load(Ordering::Acquire) && !self.is_stopped()
     }
 
     /// Adds directories found by a thread that took none.
-    pub(super) fn add(&self, found: Group) {
+    pub(crate) fn add(&self, found: Group) {
         self.lock().groups.push(found);
     }
 
     /// The next directory; waits while others may still find one. `None` ends the thread.
-    pub(super) fn take(&self) -> Option<Item> {
+    pub(crate) fn take(&self) -> Option<Item> {
         let mut queue = self.lock();
         loop {
             if self.is_stopped() {
@@ -106,7 +118,7 @@ impl Shared {
     }
 
     /// Ends what [`Shared::take`] began.
-    pub(super) fn finish(&self, found: Option<Group>) {
+    pub(crate) fn finish(&self, found: Option<Group>) {
         let mut queue = self.lock();
         queue.busy_count -= 1;
         queue.groups.extend(found);

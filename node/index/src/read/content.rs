@@ -1,0 +1,126 @@
+//! Queries about content: where it lies, and who has a version.
+
+use musicfs_core::id::{Ino, OriginId};
+use musicfs_core::path::OriginPath;
+use musicfs_core::version::{ContentVersion, Validator, VersionKey};
+use rusqlite::{Connection, Params, Row};
+
+use super::{Found, NODE, Reader, ino, node};
+use crate::change::FileKind;
+use crate::error::{Attempt, Error};
+use crate::rows::{LAYOUT_COLUMNS, layout_of};
+
+/// How many columns [`columns`] names.
+pub(super) const COLUMNS_COUNT: usize = 15;
+
+const HAS_VERSION: &str = "SELECT 1 FROM files WHERE version_key = ?1";
+
+const HAS_VERSION_OF_ORIGIN: &str = "SELECT 1 FROM files f JOIN origins o ON o.id = f.origin_id
+     WHERE f.version_key = ?1 AND o.name = ?2";
+
+impl Reader {
+    /// Where the content of a file's entry lies.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`], or [`Error::Damaged`] if the row makes no sense.
+    pub fn find(&self, of: Ino) -> Result<Option<Found>, Error> {
+        self.with(|connection| find(connection, of))
+    }
+
+    /// Any file with this version that is in the tree; the copies are equal.
+    ///
+    /// # Errors
+    /// As [`Reader::find`].
+    pub fn find_version(&self, version: VersionKey) -> Result<Option<Found>, Error> {
+        self.with(|connection| first(connection, &by_version(), [version.0]))
+    }
+
+    /// True if any row has this version, also of an origin that is not shown.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`], here and below.
+    pub fn has_version(&self, version: VersionKey) -> Result<bool, Error> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(HAS_VERSION)
+                .and_then(|mut query| query.exists([version.0]))
+                .attempt("look up in")
+        })
+    }
+
+    /// True if any row of this origin has this version.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn version_is_of_origin(
+        &self,
+        version: VersionKey,
+        origin: &OriginId,
+    ) -> Result<bool, Error> {
+        self.with(|connection| {
+            connection
+                .prepare_cached(HAS_VERSION_OF_ORIGIN)
+                .and_then(|mut query| query.exists((version.0, origin.as_str())))
+                .attempt("look up in")
+        })
+    }
+}
+
+/// The columns of a [`Found`], in a `SELECT` on `entries e`, `files f` and `origins o`.
+pub(super) fn columns() -> String {
+    format!("{NODE}, o.name, f.dir, f.name, f.validator, f.kind, f.version_key, {LAYOUT_COLUMNS}")
+}
+
+fn by_ino() -> String {
+    format!(
+        "SELECT {} FROM entries e JOIN files f ON f.id = e.file JOIN origins o ON o.id = f.origin_id
+         WHERE e.ino = ?1 AND e.parent <> 0",
+        columns()
+    )
+}
+
+fn by_version() -> String {
+    // CROSS: the files first, for only there the version is indexed.
+    format!(
+        "SELECT {} FROM files f CROSS JOIN entries e ON e.file = f.id
+         JOIN origins o ON o.id = f.origin_id
+         WHERE f.version_key = ?1 AND e.parent <> 0 LIMIT 1",
+        columns()
+    )
+}
+
+pub(super) fn find(connection: &Connection, of: Ino) -> Result<Option<Found>, Error> {
+    first(connection, &by_ino(), [ino(of)])
+}
+
+fn first(connection: &Connection, sql: &str, params: impl Params) -> Result<Option<Found>, Error> {
+    let mut query = connection.prepare_cached(sql).attempt("look up in")?;
+    let mut rows = query.query(params).attempt("look up in")?;
+    rows.next().attempt("look up in")?.map(found).transpose()
+}
+
+/// Reads a row that starts with [`columns`].
+pub(super) fn found(row: &Row<'_>) -> Result<Found, Error> {
+    let damaged = || Error::Damaged { table: "files" };
+    let wrong_type = |_| damaged();
+    let node = node(row, 0).map_err(wrong_type)?;
+    let origin: String = row.get(6).map_err(wrong_type)?;
+    let dir: Vec<u8> = row.get(7).map_err(wrong_type)?;
+    let name: Vec<u8> = row.get(8).map_err(wrong_type)?;
+    let validator: String = row.get(9).map_err(wrong_type)?;
+    let kind: i64 = row.get(10).map_err(wrong_type)?;
+    Ok(Found {
+        node,
+        origin: OriginId::new(&origin).map_err(|_| damaged())?,
+        path: OriginPath::new(&dir)
+            .and_then(|dir| dir.join(&name))
+            .map_err(|_| damaged())?,
+        version: ContentVersion {
+            size: node.size,
+            validator: Validator::from_text(&validator).ok_or_else(damaged)?,
+        },
+        kind: FileKind::from_number(kind).ok_or_else(damaged)?,
+        version_key: VersionKey(row.get(11).map_err(wrong_type)?),
+        layout: layout_of(row, 12).map_err(wrong_type)?,
+    })
+}

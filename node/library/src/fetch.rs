@@ -1,0 +1,211 @@
+//! Remote content: cached ranges come from the store, the rest from the origin, each byte once.
+//!
+//! [`Fetcher`] keeps one [`RemoteFile`] for each content version in use. Its pure planner decides
+//! which ranges to fetch; flights fetch them, store them, and hand them to the reads that wait.
+
+mod flight;
+mod gate;
+mod handle;
+mod remote;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use musicfs_core::extents::Extents;
+use musicfs_core::fetch::{Latency, Options};
+use musicfs_core::id::OriginId;
+use musicfs_core::origin::Origin;
+use musicfs_core::time::Timestamp;
+use musicfs_core::version::VersionKey;
+use musicfs_index::Found;
+use musicfs_media::HeaderProfile;
+use musicfs_store::Store;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use gate::Gate;
+pub(crate) use handle::RemoteHandle;
+pub(crate) use remote::RemoteFile;
+use source::Source;
+
+/// How remote content is fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchOptions {
+    /// A read ends within this time, with bytes or with an error.
+    pub read_deadline: Duration,
+    /// Which programs' scans the header tier serves.
+    pub header_profile: HeaderProfile,
+    /// What is played is fetched to its end.
+    pub complete_on_play: bool,
+    /// Blocks are compared with their checksums at every read instead of at the first.
+    pub check_every_read: bool,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        Self {
+            read_deadline: Duration::from_secs(10),
+            header_profile: HeaderProfile::Default,
+            complete_on_play: true,
+            check_every_read: false,
+        }
+    }
+}
+
+/// Fetches remote content for all that read it.
+pub(crate) struct Fetcher {
+    pub(crate) store: Arc<Store>,
+    pub(crate) options: FetchOptions,
+    remotes: BTreeMap<OriginId, Remote>,
+    pub(crate) counters: Counters,
+    /// Something was written to the store that is not durable yet.
+    pub(crate) dirty: Notify,
+    gate: Arc<Gate>,
+    files: Mutex<HashMap<VersionKey, Weak<RemoteFile>>>,
+    started: Instant,
+    stop: CancellationToken,
+}
+
+/// A remote origin, and what is known of its speed.
+struct Remote {
+    origin: Arc<dyn Origin>,
+    latency: Arc<Mutex<Latency>>,
+}
+
+/// What was read, and from where.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Reads that the store answered alone.
+    pub(crate) hits: AtomicU64,
+    /// Reads that an origin was needed for.
+    pub(crate) misses: AtomicU64,
+    /// Content bytes that came from origins for reads, readahead, fill and prefetch.
+    pub(crate) bytes_fetched: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+impl Fetcher {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        options: FetchOptions,
+        origins: &[Arc<dyn Origin>],
+        stop: CancellationToken,
+    ) -> Self {
+        let remote = origins.iter().filter(|origin| origin.kind().is_cached());
+        let remotes = remote.map(|origin| {
+            let remote = Remote {
+                origin: origin.clone(),
+                latency: Arc::default(),
+            };
+            (origin.id().clone(), remote)
+        });
+        Self {
+            store,
+            options,
+            remotes: remotes.collect(),
+            counters: Counters::default(),
+            dirty: Notify::new(),
+            gate: Arc::default(),
+            files: Mutex::default(),
+            started: Instant::now(),
+            stop,
+        }
+    }
+
+    /// True if content of this origin is kept in the store.
+    pub(crate) fn serves(&self, origin: &OriginId) -> bool {
+        self.remotes.contains_key(origin)
+    }
+
+    /// The ranges of a file that tag readers touch.
+    pub(crate) fn header(&self, found: &Found) -> Extents {
+        let profile = self.options.header_profile;
+        found.layout.as_ref().map_or_else(Extents::new, |layout| {
+            musicfs_media::header_extents(layout, found.version.size, profile)
+        })
+    }
+
+    /// The file of an entry: the one in use, or a new one. Asks nothing of the origin.
+    ///
+    /// # Errors
+    /// [`Error::NoOrigin`] if it is not a remote one, [`Error::Store`] if the cache's disk fails in
+    /// a way that reads cannot go around.
+    pub(crate) async fn file(self: &Arc<Self>, found: Found) -> Result<Arc<RemoteFile>, Error> {
+        let key = found.version_key;
+        if let Some(file) = self.in_use(key) {
+            return Ok(file);
+        }
+        let remote = self.remotes.get(&found.origin);
+        let remote = remote.ok_or_else(|| Error::NoOrigin {
+            origin: found.origin.clone(),
+        })?;
+        let header = self.header(&found);
+        let (store, size) = (self.store.clone(), found.version.size);
+        let object = blocking(move || store.object(key, size)).await??;
+        let source = Source::new(
+            remote.origin.clone(),
+            remote.latency.clone(),
+            found.path,
+            found.version,
+        );
+        let mut files = self.files();
+        // Somebody else may have been faster.
+        if let Some(file) = files.get(&key).and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        let options = Options {
+            complete_on_play: self.options.complete_on_play,
+        };
+        let file = RemoteFile::new(self.clone(), object, source, header, options);
+        let file = Arc::new(file);
+        files.insert(key, Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.started.elapsed())
+    }
+
+    fn in_use(&self, key: VersionKey) -> Option<Arc<RemoteFile>> {
+        self.files().get(&key).and_then(Weak::upgrade)
+    }
+
+    /// Forgets a file that nobody uses any more.
+    fn forget(&self, key: VersionKey) {
+        let mut files = self.files();
+        if files.get(&key).is_some_and(|file| file.strong_count() == 0) {
+            files.remove(&key);
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<VersionKey, Weak<RemoteFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `work` where it may wait for a disk.
+///
+/// # Errors
+/// [`Error::Closing`] if the runtime ends first.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => Ok(outcome),
+        Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+        Err(_) => Err(Error::Closing),
+    }
+}

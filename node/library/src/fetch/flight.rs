@@ -1,0 +1,242 @@
+//! One flight: a range on its way from the origin into the store and to the reads that wait.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use musicfs_core::error::with_causes;
+use musicfs_core::extents::BLOCK_BYTES;
+use musicfs_core::fetch::{Ended, FlightId, Retry};
+use musicfs_core::origin::{OriginError, PIECE_BYTES_MAX};
+use musicfs_store::{Class, Written};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::Ticket;
+use super::{Counters, RemoteFile, blocking};
+
+/// What a flight is told while it is on its way.
+#[derive(Clone)]
+pub(super) struct Orders {
+    pub(super) stop: CancellationToken,
+    /// Where it ends; only ever lowered, and never below what it has brought.
+    pub(super) end: Arc<AtomicU64>,
+}
+
+/// How a try to fetch ended without having failed.
+enum Landing {
+    Complete,
+    Stopped,
+}
+
+impl RemoteFile {
+    /// Fetches `range`, with retries, and tells the planner how it went.
+    pub(super) async fn fly(
+        self: Arc<Self>,
+        flight: FlightId,
+        range: Range<u64>,
+        mut ticket: Ticket,
+        orders: Orders,
+    ) {
+        let outcome = tokio::select! {
+            biased;
+            () = orders.stop.cancelled() => Ok(Landing::Stopped),
+            () = ticket.granted() => self.fetch(flight, range.start, &ticket, &orders).await,
+        };
+        drop(ticket);
+        match outcome {
+            Ok(Landing::Complete) => self.landed(flight, Ended::Complete, None),
+            Ok(Landing::Stopped) => self.landed(flight, Ended::Stopped, None),
+            Err((at, cause)) => {
+                tracing::debug!(
+                    origin = %self.source.origin(),
+                    file = %self.source.path(),
+                    error = %with_causes(&cause),
+                    "a fetch failed"
+                );
+                self.landed(flight, Ended::Failed, Some((at..range.end, cause)));
+            }
+        }
+        self.finish_if_complete().await;
+    }
+
+    /// Tries until it succeeds, is stopped, or the retries are used up; tells from where it failed.
+    async fn fetch(
+        self: &Arc<Self>,
+        flight: FlightId,
+        mut at: u64,
+        ticket: &Ticket,
+        orders: &Orders,
+    ) -> Result<Landing, (u64, OriginError)> {
+        let mut retry = Retry::new();
+        loop {
+            let before = at;
+            let cause = match self.attempt(flight, &mut at, ticket, orders).await {
+                Ok(landing) => return Ok(landing),
+                Err(cause) => cause,
+            };
+            self.source.reopen().await;
+            let Some(delay) = retry.next(cause.kind(), at > before) else {
+                return Err((at, cause));
+            };
+            tokio::select! {
+                () = orders.stop.cancelled() => return Ok(Landing::Stopped),
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+
+    /// One request; moves `at` behind what has been taken in.
+    async fn attempt(
+        self: &Arc<Self>,
+        flight: FlightId,
+        at: &mut u64,
+        ticket: &Ticket,
+        orders: &Orders,
+    ) -> Result<Landing, OriginError> {
+        let asked = Instant::now();
+        let patience = self.source.patience();
+        let late = || OriginError::TimedOut {
+            action: "read",
+            path: self.source.path().clone(),
+            after: patience,
+        };
+        let file = tokio::select! {
+            () = orders.stop.cancelled() => return Ok(Landing::Stopped),
+            file = tokio::time::timeout(patience, self.source.file()) => {
+                file.map_err(|_| late())??
+            }
+        };
+        let end = orders.end();
+        if *at >= end {
+            return Ok(Landing::Complete);
+        }
+        let mut stream = file.stream(*at..end);
+        let mut pending = BytesMut::new();
+        let mut is_first = true;
+        while *at < orders.end() {
+            let piece = tokio::select! {
+                () = orders.stop.cancelled() => return Ok(Landing::Stopped),
+                piece = tokio::time::timeout(patience, stream.next()) => {
+                    piece.map_err(|_| late())??
+                }
+            };
+            let Some(piece) = piece else {
+                return Err(OriginError::Malformed {
+                    action: "read",
+                    path: self.source.path().clone(),
+                    what: "it ended before the range that was asked for",
+                });
+            };
+            if std::mem::take(&mut is_first) {
+                self.source.answered(asked.elapsed());
+            }
+            Counters::add(&self.fetcher.counters.bytes_fetched, piece.len() as u64);
+            pending.extend_from_slice(&piece);
+            loop {
+                // Pieces no larger than what a flight may hold untold.
+                let ready = ready(pending.len(), *at..end).min(PIECE_BYTES_MAX);
+                let left = orders.end().saturating_sub(*at);
+                let ready = usize::try_from(left).map_or(ready, |left| ready.min(left));
+                if ready == 0 {
+                    break;
+                }
+                let bytes = pending.split_to(ready).freeze();
+                self.take_in(flight, *at, bytes).await;
+                ticket.arrived(ready as u64);
+                *at += ready as u64;
+            }
+        }
+        Ok(Landing::Complete)
+    }
+
+    /// Stores whole blocks and hands them out.
+    async fn take_in(self: &Arc<Self>, flight: FlightId, at: u64, bytes: Bytes) {
+        let file = self.clone();
+        let copy = bytes.clone();
+        // If the runtime ends, nobody waits any more.
+        let is_refused = blocking(move || file.keep(at, &copy)).await.unwrap_or(true);
+        self.fetcher.dirty.notify_one();
+        let mut state = self.state();
+        state.is_refused = is_refused;
+        self.hand_out(&mut state, at, &bytes);
+        let upto = at + bytes.len() as u64;
+        state.planner.arrived(self.fetcher.now(), flight, upto);
+        drop(state);
+        self.progress.notify_waiters();
+    }
+
+    /// Writes blocks into the store, each in its class; true if it did not keep them all.
+    fn keep(&self, at: u64, bytes: &Bytes) -> bool {
+        let end = at + bytes.len() as u64;
+        let mut is_refused = false;
+        let mut start = at;
+        while start < end {
+            let is_header = |block: u64| {
+                let range = block..block + BLOCK_BYTES;
+                self.header.within(range).next().is_some()
+            };
+            let class = is_header(start);
+            let mut stop = (start / BLOCK_BYTES + 1) * BLOCK_BYTES;
+            while stop < end && is_header(stop) == class {
+                stop += BLOCK_BYTES;
+            }
+            let stop = stop.min(end);
+            let slice = |offset: u64| usize::try_from(offset - at).unwrap_or(usize::MAX);
+            let part = &bytes[slice(start)..slice(stop)];
+            is_refused |= !self.keep_as(start, part, class);
+            start = stop;
+        }
+        is_refused
+    }
+
+    fn keep_as(&self, at: u64, bytes: &[u8], is_header: bool) -> bool {
+        let write = |class| match self.object.write(at, bytes, class) {
+            Ok(Written::Kept) => true,
+            Ok(Written::Refused(_)) => false,
+            Err(error) => {
+                tracing::debug!(error = %with_causes(&error), "the cache did not keep a block");
+                false
+            }
+        };
+        // A header that does not fit its quota is at least kept like what is played.
+        (is_header && write(Class::Header)) || write(Class::Body)
+    }
+
+    /// Cuts and hashes the content once it is all there.
+    async fn finish_if_complete(self: &Arc<Self>) {
+        if !self.object.is_complete() || std::mem::replace(&mut self.state().is_finished, true) {
+            return;
+        }
+        let object = self.object.clone();
+        match blocking(move || object.finish()).await {
+            Ok(Ok(_)) => self.fetcher.dirty.notify_one(),
+            Ok(Err(error)) => {
+                self.state().is_finished = false;
+                tracing::warn!(
+                    file = %self.source.path(),
+                    error = %with_causes(&error),
+                    "a complete file could not be hashed; it is tried again when it is next fetched"
+                );
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Orders {
+    fn end(&self) -> u64 {
+        self.end.load(Ordering::Relaxed)
+    }
+}
+
+/// How many of the first `len` bytes of `range` are whole blocks, or end it.
+fn ready(len: usize, range: Range<u64>) -> usize {
+    let end = range.start + len as u64;
+    if end >= range.end {
+        return len;
+    }
+    let whole = (end / BLOCK_BYTES * BLOCK_BYTES).saturating_sub(range.start);
+    usize::try_from(whole).unwrap_or(len)
+}

@@ -1,0 +1,103 @@
+//! What the facade and the tasks of the origins have in common.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use musicfs_core::error::with_causes;
+use musicfs_index::{Commit, Index, Totals, TreeChange};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::fetch::{Fetcher, blocking};
+
+/// What the tasks of the origins and the facade have in common.
+pub(crate) struct Shared {
+    pub(crate) index: Index,
+    /// Files of a local origin whose tags are read at once.
+    pub(crate) readers_max: usize,
+    /// What fetches and keeps remote content; `None` without a cache.
+    pub(crate) fetcher: Option<Arc<Fetcher>>,
+    /// What is pinned, or what lies under a pin, may be something else by now.
+    pub(crate) pins_changed: Notify,
+    /// How long a read of a local file may take.
+    pub(crate) read_deadline: Duration,
+    pub(crate) tree: Mutex<Option<mpsc::Sender<TreeChange>>>,
+    pub(crate) totals: watch::Sender<Totals>,
+}
+
+impl Shared {
+    /// Draws the consequences of a commit for the cache, then for the kernel adapter.
+    pub(crate) async fn committed(&self, commit: Commit) {
+        let Commit { tree, retired, .. } = commit;
+        if let Some(fetcher) = &self.fetcher {
+            if !retired.is_empty() {
+                let store = fetcher.store.clone();
+                let retire = move || retired.into_iter().for_each(|key| store.retire(key));
+                // An error means that the runtime ends: what was not retired is evicted later.
+                let _ = blocking(retire).await;
+            }
+            self.pins_changed.notify_one();
+        }
+        self.publish(tree).await;
+    }
+
+    /// Tells the kernel adapter what changed, and waits while it is behind.
+    async fn publish(&self, change: TreeChange) {
+        self.refresh_totals();
+        if change.entries.is_empty() && change.directories.is_empty() {
+            return;
+        }
+        let sender = self
+            .tree
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(sender) = sender {
+            // A closed channel means that nothing is mounted: nobody has cached anything.
+            let _ = sender.send(change).await;
+        }
+    }
+
+    /// Sees to it that a damaged index is set aside at the next start.
+    pub(crate) fn note_damage(&self, error: &musicfs_index::Error) {
+        if error.is_corruption() {
+            match self.index.mark_damaged() {
+                Ok(()) => tracing::error!(
+                    "the index is damaged; restart musicfs: it sets the file aside and scans again"
+                ),
+                Err(error) => tracing::error!(%error, "the damage of the index cannot be noted"),
+            }
+        }
+    }
+
+    pub(crate) fn refresh_totals(&self) {
+        match self.index.reader.totals() {
+            Ok(totals) => drop(self.totals.send_replace(totals)),
+            Err(error) => tracing::warn!(%error, "the totals cannot be read"),
+        }
+    }
+}
+
+/// Brings the tree in line with the configuration: layout, and which origins are shown.
+pub(crate) async fn rearrange(shared: Arc<Shared>, configured: Vec<i64>) {
+    let writer = &shared.index.writer;
+    let outcome = async {
+        for row in shared.index.reader.origins()? {
+            let hidden = !configured.contains(&row.id);
+            if hidden != row.hidden {
+                let commit = writer.set_hidden(row.id, hidden).await?;
+                shared.committed(commit).await;
+            }
+        }
+        if let Some(commit) = writer.rebuild_if_changed().await? {
+            shared.committed(commit).await;
+        }
+        Ok::<(), musicfs_index::Error>(())
+    };
+    if let Err(error) = outcome.await {
+        tracing::error!(
+            error = %with_causes(&error),
+            "the tree still has its old layout; it is tried again at the next start"
+        );
+        shared.note_damage(&error);
+    }
+}

@@ -1,0 +1,190 @@
+//! A bucket, and the client that speaks to its server.
+
+use std::future::Future;
+use std::time::Duration;
+
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, ProvideCredentials, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
+    StalledStreamProtectionConfig,
+};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::{Client, Config};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use musicfs_core::id::OriginId;
+use musicfs_core::origin::OriginError;
+use musicfs_core::path::OriginPath;
+
+use super::endpoint::Endpoint;
+use super::failure::{Attempt, Subject};
+
+/// What signs requests where nothing names a region; servers other than AWS rarely care.
+const REGION_DEFAULT: &str = "us-east-1";
+
+/// Where credentials come from.
+#[derive(Clone)]
+pub(super) enum Keys {
+    /// The places that AWS's own tools look at; a profile named is the only one.
+    Chain { profile: Option<String> },
+    /// These, whatever the environment says.
+    Fixed(Credentials),
+}
+
+/// A bucket as all parts of an origin share it. Has no `Debug`: it may hold keys.
+#[derive(Clone)]
+pub(super) struct Bucket {
+    pub(super) id: OriginId,
+    pub(super) name: String,
+    pub(super) prefix: OriginPath,
+    pub(super) endpoint: Endpoint,
+    pub(super) region: Option<String>,
+    pub(super) path_style: bool,
+    pub(super) keys: Keys,
+    /// How long each wait for the server may take.
+    pub(super) patience: Duration,
+    pub(super) client: OnceCell<Client>,
+}
+
+impl Bucket {
+    /// The full key of a path, or the prefix of all keys below it without the slash behind.
+    ///
+    /// `None` if it would be no path, or is no text: the sdk cannot ask for other keys.
+    pub(super) fn key(&self, path: &OriginPath) -> Option<String> {
+        let key = if self.prefix.is_root() {
+            path.clone()
+        } else if path.is_root() {
+            self.prefix.clone()
+        } else {
+            let key = [self.prefix.as_bytes(), b"/", path.as_bytes()].concat();
+            OriginPath::new(&key).ok()?
+        };
+        String::from_utf8(key.as_bytes().to_vec()).ok()
+    }
+
+    /// The client, made at its first use. Where there were no credentials, a later use looks again.
+    pub(super) async fn client(&self, attempt: Attempt<'_>) -> Result<&Client, OriginError> {
+        let made = self.client.get_or_try_init(|| self.make_client(attempt));
+        match timeout(self.patience, made).await {
+            Ok(made) => made,
+            Err(_) => Err(attempt.timed_out(self.patience)),
+        }
+    }
+
+    /// Waits for the answer to a request, up to its body where that is streamed.
+    pub(super) async fn answer<T, E>(
+        &self,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        attempt: Attempt<'_>,
+        subject: Subject,
+    ) -> Result<T, OriginError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        match timeout(self.patience, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(attempt.failed(&error, subject, self.patience)),
+            Err(_) => Err(attempt.timed_out(self.patience)),
+        }
+    }
+
+    async fn make_client(&self, attempt: Attempt<'_>) -> Result<Client, OriginError> {
+        let http = Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let (region, credentials) = match &self.keys {
+            Keys::Fixed(credentials) => {
+                let region = self.region.as_deref().unwrap_or(REGION_DEFAULT);
+                let region = Region::new(region.to_owned());
+                (region, SharedCredentialsProvider::new(credentials.clone()))
+            }
+            Keys::Chain { profile } => {
+                let region = find_region(self.region.as_deref(), profile.as_deref()).await;
+                let provider = credentials_chain(profile.as_deref(), &region, &http).await;
+                // Told apart from a server's refusal here, where nothing else can have failed.
+                if provider.provide_credentials().await.is_err() {
+                    return Err(attempt.without_credentials());
+                }
+                (region, provider)
+            }
+        };
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(region)
+            .credentials_provider(credentials)
+            .force_path_style(self.path_style)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(self.patience)
+                    .build(),
+            )
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        let config = match &self.endpoint.url {
+            Some(url) => config.endpoint_url(url).build(),
+            None => config.build(),
+        };
+        // Reads the system's certificates.
+        tokio::task::spawn_blocking(move || Client::from_conf(config))
+            .await
+            .map_err(|stopped| attempt.io(std::io::Error::other(stopped)))
+    }
+}
+
+async fn find_region(configured: Option<&str>, profile: Option<&str>) -> Region {
+    let own = configured.map(|region| Region::new(region.to_owned()));
+    let mut named = ProfileFileRegionProvider::builder();
+    let mut chain = RegionProviderChain::first_try(own);
+    if let Some(profile) = profile {
+        named = named.profile_name(profile);
+    } else {
+        chain = chain.or_else(EnvironmentVariableRegionProvider::new());
+    }
+    let chain = chain
+        .or_else(named.build())
+        .or_else(Region::new(REGION_DEFAULT));
+    let region = chain.region().await;
+    region.unwrap_or(Region::from_static(REGION_DEFAULT))
+}
+
+async fn credentials_chain(
+    profile: Option<&str>,
+    region: &Region,
+    http: &SharedHttpClient,
+) -> SharedCredentialsProvider {
+    let config = ProviderConfig::without_region()
+        .with_behavior_version(Some(BehaviorVersion::latest()))
+        .with_region(Some(region.clone()))
+        .with_http_client(http.clone());
+    match profile {
+        // Keys in the environment are for whoever names no profile.
+        Some(profile) => SharedCredentialsProvider::new(
+            ProfileFileCredentialsProvider::builder()
+                .configure(&config)
+                .profile_name(profile)
+                .build(),
+        ),
+        None => {
+            // Without a region of its own the chain would ask the instance's metadata for one.
+            let chain = DefaultCredentialsChain::builder()
+                .region(region.clone())
+                .configure(config);
+            SharedCredentialsProvider::new(chain.build().await)
+        }
+    }
+}

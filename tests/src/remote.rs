@@ -1,0 +1,170 @@
+//! A library on a real remote server, and the daemon mounted on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::daemon::{Daemon, Home};
+use crate::servers::s3::S3Server;
+use crate::servers::s3_client::{ACCESS_KEY, BUCKET, SECRET_KEY};
+use crate::servers::s3_proxy::S3Proxy;
+use crate::servers::sftp::{SftpServer, USER};
+use crate::{Random, sh, tree};
+
+/// A home whose origin's files lie on a server. The directory stays as the reference.
+pub struct Remote {
+    /// The home; [`Home::origin`] holds the originals.
+    pub home: Home,
+    /// The server.
+    pub server: Server,
+}
+
+/// What serves the files, and counts what it sends of them.
+pub enum Server {
+    /// SeaweedFS behind a proxy that counts.
+    S3 {
+        /// The proxy.
+        proxy: S3Proxy,
+        /// Where the files lie in the bucket.
+        prefix: String,
+    },
+    /// OpenSSH, which serves the reference itself.
+    Sftp(SftpServer),
+}
+
+impl Remote {
+    /// Puts the home's files on an S3 server.
+    pub fn s3(home: Home) -> Self {
+        let server = S3Server::shared();
+        let prefix = S3Server::fresh_prefix().trim_matches('/').to_owned();
+        let proxy = S3Proxy::start(server);
+        let remote = Self {
+            home,
+            server: Server::S3 { proxy, prefix },
+        };
+        for file in tree::files(&remote.home.origin()) {
+            remote.upload(&file);
+        }
+        remote
+    }
+
+    /// Serves the home's files by SFTP.
+    pub fn sftp(home: Home) -> Self {
+        // What is younger than two seconds is not indexed at once.
+        sh(&format!(
+            "find {:?} -exec touch -h -d '-1 hour' {{}} +",
+            home.origin()
+        ));
+        let server = Server::Sftp(SftpServer::start(&home.origin()));
+        Self { home, server }
+    }
+
+    /// Copies one file of the reference to an S3 server; there is nothing to do for SFTP.
+    pub fn upload(&self, file: &str) {
+        if let Server::S3 { prefix, .. } = &self.server {
+            let key = format!("{prefix}/{file}");
+            let bytes = fs::read(self.home.origin().join(file)).unwrap();
+            S3Server::shared().put(&key, &bytes);
+        }
+    }
+
+    /// The origin's URL.
+    pub fn url(&self) -> String {
+        match &self.server {
+            Server::S3 { proxy, prefix } => {
+                format!("s3://{BUCKET}/{prefix}?endpoint={}", proxy.endpoint())
+            }
+            Server::Sftp(server) => format!(
+                "sftp://{USER}@127.0.0.1:{}{}?known_hosts={}&key_file={}",
+                server.port(),
+                self.home.origin().display(),
+                server.known_hosts().display(),
+                server.key_file().display()
+            ),
+        }
+    }
+
+    /// Bytes of files that the server has sent.
+    pub fn content_bytes(&self) -> u64 {
+        match &self.server {
+            Server::S3 { proxy, .. } => proxy.content_bytes(),
+            Server::Sftp(server) => server.content_bytes(),
+        }
+    }
+
+    /// Mounts it and waits until it is ready.
+    pub fn mount(&self, more: &[&str]) -> Daemon {
+        let url = self.url();
+        let access = format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}");
+        let secret = format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}");
+        let wrapper = ["env", &access, &secret];
+        let mut args = vec!["--origin", &url, "--cache-free-min", "0"];
+        args.extend(more);
+        let mount_point = self.home.mount_point();
+        let daemon = self.home.start_under(&wrapper, &mount_point, &args);
+        let (ready, _) = daemon.wait_for_log("ready instance=");
+        assert!(ready, "the daemon did not start:\n{}", daemon.log());
+        daemon
+    }
+
+    /// Mounts it and waits until it has been scanned.
+    pub fn mount_scanned(&self, more: &[&str]) -> Daemon {
+        let daemon = self.mount(more);
+        daemon.wait_scanned(1);
+        daemon
+    }
+
+    /// Each file of the mount with its original.
+    pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
+        let mount = self.home.mount_point();
+        let real = tree::real_paths(&mount).into_iter();
+        let pair =
+            |(path, real): (String, String)| (mount.join(path), self.home.origin().join(real));
+        real.map(pair).collect()
+    }
+}
+
+/// Fills `dir` with an album of `megabytes`: FLAC of noise, which no encoder makes smaller.
+pub fn write_album(dir: &Path, tracks: usize, megabytes: u64) {
+    fs::create_dir_all(dir).unwrap();
+    // Noise in 16 bit stereo takes about 170 KB a second.
+    let seconds = megabytes * 1_000_000 / 165_000 / tracks as u64 + 1;
+    for track in 1..=tracks {
+        sh(&format!(
+            "sox -R -n -r 44100 -b 16 -c 2 {dir:?}/{track}.flac synth {seconds} whitenoise; \
+             metaflac --set-tag=ARTIST=Noise --set-tag=ALBUM=Album --set-tag=TITLE=Track{track} \
+             --set-tag=TRACKNUMBER={track} {dir:?}/{track}.flac"
+        ));
+    }
+}
+
+/// Reads all files in pieces of random size and order, and compares them with their originals.
+pub fn read_in_random_order(pairs: &[(PathBuf, PathBuf)], seed: u64) {
+    use std::os::unix::fs::FileExt;
+    let mut random = Random(seed);
+    let mut pieces = Vec::new();
+    for (number, (_, original)) in pairs.iter().enumerate() {
+        let size = fs::metadata(original).unwrap().len();
+        let mut at = 0;
+        while at < size {
+            let len = 1 + random.number() % 300_000;
+            pieces.push((number, at, len.min(size - at)));
+            at += len;
+        }
+    }
+    for at in (1..pieces.len()).rev() {
+        pieces.swap(at, random.below(at + 1));
+    }
+    let open = |path: &PathBuf| fs::File::open(path).unwrap();
+    let files: Vec<_> = pairs
+        .iter()
+        .map(|(file, original)| (open(file), open(original)))
+        .collect();
+    for (number, at, len) in pieces {
+        let mut got = vec![0; usize::try_from(len).unwrap()];
+        let mut expected = got.clone();
+        let (file, original) = &files[number];
+        file.read_exact_at(&mut got, at).unwrap();
+        original.read_exact_at(&mut expected, at).unwrap();
+        assert!(got == expected, "{:?} at {at}", pairs[number].0);
+    }
+}
