@@ -64,7 +64,8 @@ pub struct SftpConfig {
 
 /// The `sftp` origin: a directory of an SFTP server.
 ///
-/// Needs a tokio runtime around all that it does. Dropping it ends its connections.
+/// Needs a tokio runtime around all that it does. Its connections end when it is dropped, and the
+/// files and listings that came from it.
 pub struct SftpOrigin {
     id: OriginId,
     identity: Option<OriginKey>,

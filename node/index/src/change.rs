@@ -146,7 +146,8 @@ pub struct Commit {
     pub revision: Revision,
     /// What changed in the tree.
     pub tree: TreeChange,
-    /// Versions that rows had before this commit and no row of any origin has after it, in order.
+    /// Versions that this commit took from a row and that no row of any origin has after it, in
+    /// order. One that came and went within the batch is among them: its file may have been read.
     ///
     /// At most two for each change (a move can take the place of another file), or one for each file
     /// forgotten: bounded by the batch or the step.

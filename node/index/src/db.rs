@@ -275,8 +275,29 @@ pub(crate) fn connect_for_reading(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
+/// How SQLite goes about a query on an empty index.
+#[cfg(test)]
+pub(crate) fn plan_of(sql: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = connect(&dir.path().join(DATABASE)).unwrap();
+    let mut query = connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap();
+    // Raw: what the parameters are makes no difference to the plan.
+    let mut rows = query.raw_query();
+    let mut plan = String::new();
+    while let Some(row) = rows.next().unwrap() {
+        plan += &row.get::<_, String>(3).unwrap();
+        plan.push('\n');
+    }
+    plan
+}
+
 #[cfg(test)]
 mod tests {
+    use musicfs_core::id::{Ino, OriginId};
+    use musicfs_core::version::VersionKey;
+
     use super::*;
 
     #[test]
@@ -296,6 +317,69 @@ mod tests {
         drop(connection);
         let error = Index::open(dir.path(), Layout::default()).err().unwrap();
         assert!(error.to_string().contains("version 99"), "{error}");
+    }
+
+    #[test]
+    fn an_index_of_version_1_keeps_all_that_it_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = Connection::open(dir.path().join(DATABASE)).unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        first_rows(&connection).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO origins VALUES (3, 'nas', 'nfs', '/nas', 0, 2, 30, 77);
+                 INSERT INTO files (id, origin_id, dir, name, kind, unreadable, origin_size,
+                     validator, origin_mtime, mode, version_key, title, more, album_key, last_sync)
+                 VALUES (5, 3, x'61', CAST('x.mp3' AS BLOB), 0, 0, 10, 'm7', 7, 292,
+                         zeroblob(16), 'X', '{}', 9, 1),
+                        (6, 3, x'61', CAST('c.jpg' AS BLOB), 1, 0, 20, 'm8', 8, 256,
+                         randomblob(16), NULL, NULL, NULL, 1);
+                 INSERT INTO artwork VALUES (5, 0, 3, 'image/png', 4, 1, 4, 0);
+                 INSERT INTO entries (ino, parent, name, base, file, mtime)
+                 VALUES (256, 1, 'A', NULL, NULL, 5), (257, 256, 'X.mp3', NULL, 5, NULL),
+                        (258, 256, 'c.jpg', NULL, 6, NULL);
+                 UPDATE meta SET value = 41 WHERE key = 'revision';
+                 PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        drop(connection);
+
+        let (index, opened) = Index::open(dir.path(), Layout::default()).unwrap();
+        assert_eq!(opened, Opened::Existing);
+        let reader = &index.reader;
+        let origins = reader.origins().unwrap();
+        assert_eq!((origins.len(), origins[0].file_count), (1, 2));
+        let node = reader.resolve("A/X.mp3").unwrap().unwrap();
+        assert_eq!(
+            (node.ino, node.size, node.mtime_ns, node.mode),
+            (Ino(257), 10, 7, 0o444)
+        );
+        let found = reader.find(node.ino).unwrap().unwrap();
+        assert_eq!(found.path.to_string(), "a/x.mp3");
+        assert_eq!(
+            (found.version_key, found.layout),
+            (VersionKey([0; 16]), None)
+        );
+        assert_eq!(reader.find_version(found.version_key).unwrap(), Some(found));
+        let nas = OriginId::new("nas").unwrap();
+        assert!(
+            reader
+                .version_is_of_origin(VersionKey([0; 16]), &nas)
+                .unwrap()
+        );
+        assert_eq!(reader.pins().unwrap(), []);
+        drop(index);
+
+        let connection = Connection::open(dir.path().join(DATABASE)).unwrap();
+        let number =
+            |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+        assert_eq!(number("PRAGMA user_version"), MIGRATIONS.len() as i64);
+        assert_eq!(number("SELECT value FROM meta WHERE key = 'revision'"), 41);
+        assert_eq!(number("SELECT COUNT(*) FROM artwork"), 1);
+        assert_eq!(number("SELECT album_key FROM files WHERE title = 'X'"), 9);
+        drop(connection);
+        let (_, opened) = Index::open(dir.path(), Layout::default()).unwrap();
+        assert_eq!(opened, Opened::Existing, "it migrates once");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::db::{bytes_on_disk, connect_for_reading};
 use crate::error::{Attempt, Error};
 use crate::rows::{LAYOUT_COLUMNS, layout_of};
 
+pub(crate) use content::HAS_VERSION;
 pub use model::{
     Child, FileBelow, Found, KnownFile, Node, NodeKind, OriginRow, Pin, Provenance, Totals,
 };

@@ -146,6 +146,7 @@ impl World {
             },
             version_key: VersionKey([0; 16]),
             info,
+            layout: None,
         })));
         self.files.insert(
             path,
@@ -440,10 +441,16 @@ fn an_origin_that_is_hidden_and_shown_again_keeps_its_tree() {
     assert_eq!(world.names(), BTreeMap::new());
     set(false).unwrap();
     assert_eq!((world.names(), files(&world)), (names, before));
-    world
+    let (_, done) = world
         .runtime
-        .block_on(world.index.writer.forget(world.origin))
+        .block_on(
+            world
+                .index
+                .writer
+                .forget_some(world.origin, PATHS.len() + 1),
+        )
         .unwrap();
+    assert!(done);
     assert_eq!(world.names(), BTreeMap::new());
     assert_eq!(world.index.reader.origins().unwrap(), []);
     assert_eq!(world.index.reader.totals().unwrap().files, 0);

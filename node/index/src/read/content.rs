@@ -13,7 +13,8 @@ use crate::rows::{LAYOUT_COLUMNS, layout_of};
 /// How many columns [`columns`] names.
 pub(super) const COLUMNS_COUNT: usize = 15;
 
-const HAS_VERSION: &str = "SELECT 1 FROM files WHERE version_key = ?1";
+/// Whether any row has a version.
+pub(crate) const HAS_VERSION: &str = "SELECT 1 FROM files WHERE version_key = ?1";
 
 const HAS_VERSION_OF_ORIGIN: &str = "SELECT 1 FROM files f JOIN origins o ON o.id = f.origin_id
      WHERE f.version_key = ?1 AND o.name = ?2";
@@ -123,4 +124,23 @@ pub(super) fn found(row: &Row<'_>) -> Result<Found, Error> {
         version_key: VersionKey(row.get(11).map_err(wrong_type)?),
         layout: layout_of(row, 12).map_err(wrong_type)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::plan_of;
+
+    #[test]
+    fn every_query_follows_indexes() {
+        for sql in [&by_ino(), &by_version(), HAS_VERSION, HAS_VERSION_OF_ORIGIN] {
+            let plan = plan_of(sql);
+            assert!(plan.contains("SEARCH"), "{sql}: {plan}");
+            assert!(
+                !plan.contains("SCAN") && !plan.contains("TEMP"),
+                "{sql}: {plan}"
+            );
+        }
+        assert!(plan_of(&by_version()).starts_with("SEARCH f USING INDEX files_by_version"));
+    }
 }

@@ -216,3 +216,21 @@ fn path_of(connection: &Connection, of: Ino) -> Result<Option<String>, Error> {
     names.reverse();
     Ok(Some(names.join("/")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::plan_of;
+
+    #[test]
+    fn children_come_in_order_without_sorting() {
+        for sql in [&children(), PLACE] {
+            let plan = plan_of(sql);
+            assert!(plan.starts_with("SEARCH e"), "{sql}: {plan}");
+            assert!(
+                !plan.contains("SCAN") && !plan.contains("TEMP"),
+                "{sql}: {plan}"
+            );
+        }
+    }
+}

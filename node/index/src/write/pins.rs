@@ -47,3 +47,31 @@ pub(crate) fn unpin(db: &Connection, path: &str) -> Result<bool, Error> {
 fn plain(path: &str) -> String {
     components(path).collect::<Vec<_>>().join("/")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_no_more_pins_than_may_be() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../schema.sql")).unwrap();
+        db.execute_batch(include_str!("../schema2.sql")).unwrap();
+        db.execute(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+             INSERT INTO pins SELECT 'p' || n, n FROM n",
+            [PINS_MAX as i64 - 1],
+        )
+        .unwrap();
+        assert!(pin(&db, "the last", 1).unwrap());
+        assert!(
+            !pin(&db, "p1", 1).unwrap(),
+            "it is there, no room is needed"
+        );
+        let full = pin(&db, "one more", 1).unwrap_err();
+        assert!(matches!(full, Error::PinsFull { path } if path == "one more"));
+        let too_long = "x".repeat(PIN_PATH_LEN_MAX + 1);
+        let error = pin(&db, &too_long, 1).unwrap_err();
+        assert!(matches!(error, Error::PinPath { len } if len == PIN_PATH_LEN_MAX + 1));
+    }
+}

@@ -4,6 +4,7 @@ use musicfs_core::version::VersionKey;
 
 use super::Write;
 use crate::error::{Attempt, Error};
+use crate::read::HAS_VERSION;
 
 impl Write<'_> {
     /// Notes that a row has another version now.
@@ -16,10 +17,7 @@ impl Write<'_> {
     /// The replaced versions that no row has any more, once all rows are written.
     pub(super) fn retired(&mut self) -> Result<Vec<VersionKey>, Error> {
         let mut retired = Vec::new();
-        let mut query = self
-            .db
-            .prepare_cached("SELECT 1 FROM files WHERE version_key = ?1")
-            .attempt("read")?;
+        let mut query = self.db.prepare_cached(HAS_VERSION).attempt("read")?;
         for key in std::mem::take(&mut self.replaced) {
             if !query.exists([key.0]).attempt("read")? {
                 retired.push(key);

@@ -11,6 +11,8 @@ use crate::tree::{Content, Tree};
 /// Files of an origin forgotten in one commit: some tenths of a second in which nobody else writes.
 pub const FORGET_FILES_MAX: usize = 5_000;
 
+const NEXT_OF_ORIGIN: &str = "origin_id = ?1 ORDER BY dir, name LIMIT ?2";
+
 /// Places every file that is shown anew; rows keep their entries' numbers.
 pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<Commit, Error> {
     let tree = Tree::new(db, layout.profile, now_ns);
@@ -67,7 +69,7 @@ pub(crate) fn forget_some(
     // In the order of an index, and whole directories one after the other.
     let rows: Vec<OldRow> = db
         .prepare_cached(&format!(
-            "SELECT {OLD_ROW} FROM files WHERE origin_id = ?1 ORDER BY dir, name LIMIT ?2"
+            "SELECT {OLD_ROW} FROM files WHERE {NEXT_OF_ORIGIN}"
         ))
         .and_then(|mut query| query.query_map((origin, limit as i64), old_row)?.collect())
         .attempt("read")?;
@@ -127,5 +129,20 @@ impl Write<'_> {
     fn place_all(&mut self, condition: &str, origin: i64) -> Result<(), Error> {
         let tracks = format!("f.kind = 0 AND {condition}");
         self.each_file(&tracks, origin, |write, id| write.place(id, Content::Same))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::plan_of;
+
+    #[test]
+    fn files_to_forget_come_in_order_without_sorting() {
+        let plan = plan_of(&format!(
+            "SELECT {OLD_ROW} FROM files WHERE {NEXT_OF_ORIGIN}"
+        ));
+        assert!(plan.starts_with("SEARCH files USING INDEX"), "{plan}");
+        assert!(!plan.contains("TEMP"), "{plan}");
     }
 }
