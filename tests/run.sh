@@ -96,6 +96,8 @@ able() {
     [ "$(id -u)" = 0 ] || { echo "tests/run.sh: the real-mount suites need root" >&2; return 1; }
     [ -c /dev/fuse ] || modprobe fuse 2>/dev/null || true
     [ -c /dev/fuse ] || { echo "tests/run.sh: there is no /dev/fuse: modprobe fuse" >&2; return 1; }
+    # As udev makes it: some tests mount as an ordinary user.
+    chmod 0666 /dev/fuse
     # Many handles are held open at once, here and in the daemon.
     ulimit -n "$(ulimit -Hn)"
 }

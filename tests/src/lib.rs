@@ -9,6 +9,7 @@ pub mod bulk;
 pub mod conformance;
 pub mod corpus;
 pub mod daemon;
+pub mod mpd;
 pub mod outcome;
 pub mod remote;
 pub mod servers;

@@ -1,10 +1,10 @@
 //! Real programs on the real mount.
 
 use std::fs;
-use std::process::{Child, Command};
 
 use musicfs_tests::daemon::Home;
-use musicfs_tests::{corpus, sh, sh_output, wait_until};
+use musicfs_tests::mpd::Mpd;
+use musicfs_tests::{corpus, sh, wait_until};
 
 #[test]
 fn flac_ffprobe_and_mutagen_read_everything() {
@@ -38,55 +38,21 @@ fn flac_ffprobe_and_mutagen_read_everything() {
     daemon.stop();
 }
 
-/// MPD, ended when dropped.
-struct Mpd {
-    child: Child,
-}
-
-impl Drop for Mpd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn mpd_indexes_and_plays_everything() {
     let home = Home::with_music();
     let daemon = home.mount_scanned(&[]);
-    let (mount, dir) = (daemon.mount_point(), home.path("mpd"));
-    fs::create_dir(&dir).unwrap();
-    let socket = dir.join("socket");
-    let config = format!(
-        "music_directory {mount:?}\nplaylist_directory {dir:?}\ndb_file \"{0}/db\"\n\
-         state_file \"{0}/state\"\nbind_to_address {socket:?}\nzeroconf_enabled \"no\"\n\
-         audio_output {{\n type \"null\"\n name \"null\"\n sync \"no\"\n}}\n",
-        dir.display()
-    );
-    fs::write(dir.join("conf"), config).unwrap();
-    let mut mpd = Command::new("mpd");
-    let child = mpd.args(["--no-daemon", "--stderr"]).arg(dir.join("conf"));
-    let log = fs::File::create(dir.join("log")).unwrap();
-    let _mpd = Mpd {
-        child: child.stderr(log).spawn().unwrap(),
-    };
-    let mpc = |args: &str| sh(&format!("mpc --host {socket:?} {args}"));
-    wait_until("mpd", || {
-        sh_output(&format!("mpc --host {socket:?} status"))
-            .status
-            .success()
-    });
-    mpc("update --wait");
-    let songs = mpc("listall");
+    let mpd = Mpd::start(daemon.mount_point(), home.path("mpd"));
+    mpd.mpc("update --wait");
+    let songs = mpd.mpc("listall");
     assert_eq!(songs.lines().count(), corpus::TRACKS.len(), "{songs}");
     // At full speed into nowhere: MPD logs each song that it has played to its end.
-    mpc("add /");
-    mpc("play");
-    let log = || fs::read_to_string(dir.join("log")).unwrap().to_lowercase();
+    mpd.mpc("add /");
+    mpd.mpc("play");
     wait_until("the end of the list", || {
-        log().matches("player: played").count() == corpus::TRACKS.len()
+        mpd.log().matches("player: played").count() == corpus::TRACKS.len()
     });
-    let log = log();
+    let log = mpd.log();
     assert!(!log.contains("failed to decode"), "{log}");
     daemon.stop();
 }

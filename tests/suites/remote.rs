@@ -4,6 +4,8 @@
 
 #[path = "remote/control.rs"]
 mod control;
+#[path = "remote/kills.rs"]
+mod kills;
 #[path = "remote/trouble.rs"]
 mod trouble;
 
@@ -11,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use musicfs_tests::daemon::Home;
+use musicfs_tests::mpd::Mpd;
 use musicfs_tests::remote::{Remote, read_in_random_order, write_album};
 use musicfs_tests::{corpus, knob, sh, tree, wait_until};
 
@@ -115,6 +118,20 @@ fn the_first_scan_of_an_s3_library_by_others_costs_the_origin_nothing() {
 #[test]
 fn the_first_scan_of_an_sftp_library_by_others_costs_the_origin_nothing() {
     a_scan_costs_the_origin_nothing(&Remote::sftp(Home::with_music()));
+}
+
+#[test]
+fn the_first_scan_by_mpd_costs_the_origin_nothing() {
+    let remote = Remote::s3(Home::with_music());
+    let daemon = remote.mount_scanned(&["--scanner-profile", "mpd"]);
+    let indexed = remote.content_bytes();
+    let mpd = Mpd::start(daemon.mount_point(), remote.home.path("mpd"));
+    mpd.mpc("update --wait");
+    let songs = mpd.mpc("listall");
+    assert_eq!(songs.lines().count(), corpus::TRACKS.len(), "{songs}");
+    assert_eq!(remote.content_bytes(), indexed);
+    drop(mpd);
+    daemon.stop();
 }
 
 #[test]

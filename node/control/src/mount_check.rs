@@ -11,6 +11,7 @@
     reason = "closing the descriptors of a table that only this thread has"
 )]
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -97,8 +98,11 @@ fn let_go_of_descriptors() {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for number in numbers {
-        // SAFETY: the table is this thread's alone, so no one else's descriptor is closed; one that
-        // is closed already (that of the listing) is no error.
-        unsafe { rustix::io::close(number) };
+        // SAFETY: it is only asked whether it is open; that of the listing is not any more.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        if rustix::io::fcntl_getfd(descriptor).is_ok() {
+            // SAFETY: the table is this thread's alone, so no one else's descriptor is closed.
+            unsafe { rustix::io::close(number) };
+        }
     }
 }
