@@ -13,6 +13,9 @@ export MUSICFS_CRASH_ROUNDS="${MUSICFS_CRASH_ROUNDS:-50}"
 export MUSICFS_DAMAGED_COPIES="${MUSICFS_DAMAGED_COPIES:-1000}"
 export MUSICFS_STORE_SEEDS="${MUSICFS_STORE_SEEDS:-10000}"
 export MUSICFS_ALBUM_MB="${MUSICFS_ALBUM_MB:-600}"
+export MUSICFS_KILL_ROUNDS="${MUSICFS_KILL_ROUNDS:-200}"
+export MUSICFS_LIMIT_MB="${MUSICFS_LIMIT_MB:-2048}"
+export MUSICFS_LIMIT_SECONDS="${MUSICFS_LIMIT_SECONDS:-120}"
 
 tests/run.sh
-[ ! -x tests/bench/run.sh ] || tests/bench/run.sh local
+[ ! -x tests/bench/run.sh ] || { tests/bench/run.sh local; tests/bench/run.sh remote; }

@@ -6,6 +6,8 @@
 mod control;
 #[path = "remote/kills.rs"]
 mod kills;
+#[path = "remote/limits.rs"]
+mod limits;
 #[path = "remote/trouble.rs"]
 mod trouble;
 
@@ -22,7 +24,7 @@ const TRACKS: usize = 6;
 
 fn album() -> Home {
     let home = Home::new();
-    let megabytes = knob("MUSICFS_ALBUM_MB", 18);
+    let megabytes = knob("MUSICFS_ALBUM_MB", 12);
     write_album(&home.origin().join("album"), TRACKS, megabytes);
     home
 }

@@ -26,6 +26,7 @@ use musicfs_core::version::VersionKey;
 use musicfs_index::Found;
 use musicfs_media::HeaderProfile;
 use musicfs_store::Store;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,8 @@ pub(crate) struct Fetcher {
     files: Mutex<HashMap<VersionKey, Weak<RemoteFile>>>,
     started: Instant,
     stop: CancellationToken,
+    /// Where flights run: reads and closes may come from threads that are not the runtime's.
+    runtime: Handle,
 }
 
 /// A remote origin, and what is known of its speed.
@@ -98,6 +101,7 @@ impl Counters {
 }
 
 impl Fetcher {
+    /// Must be called within a tokio runtime.
     pub(crate) fn new(
         store: Arc<Store>,
         options: FetchOptions,
@@ -122,6 +126,7 @@ impl Fetcher {
             files: Mutex::default(),
             started: Instant::now(),
             stop,
+            runtime: Handle::current(),
         }
     }
 

@@ -115,9 +115,9 @@ impl OriginFile for File {
 }
 
 /// The origin as the fetcher holds it.
-struct Handle(Arc<Scripted>);
+struct Port(Arc<Scripted>);
 
-impl Origin for Handle {
+impl Origin for Port {
     fn id(&self) -> &OriginId {
         &self.0.id
     }
@@ -201,7 +201,7 @@ fn world_with(size: usize, options: FetchOptions, is_recovered: bool) -> World {
         pace: tokio::sync::Semaphore::new(tokio::sync::Semaphore::MAX_PERMITS),
         under_way: AtomicUsize::new(0),
     });
-    let origins: [Arc<dyn Origin>; 1] = [Arc::new(Handle(origin.clone()))];
+    let origins: [Arc<dyn Origin>; 1] = [Arc::new(Port(origin.clone()))];
     let fetcher = Fetcher::new(store, options, &origins, CancellationToken::new());
     World {
         origin,
@@ -378,4 +378,25 @@ async fn what_was_fetched_is_there_when_the_file_is_opened_again() {
     let got = again.open().read(0, MIB).await.unwrap();
     assert_eq!(got, world.expected(0, MIB));
     assert_eq!(world.asked(), asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn threads_that_are_not_the_runtimes_may_read_ahead_and_close() {
+    let world = world(12 * MIB);
+    let file = world.file().await;
+    let whole = Extents::from(0..6 << 20);
+    file.prefetch(&whole).await.unwrap();
+    let handle = file.open();
+    let content = world.origin.content.clone();
+    let thread = std::thread::spawn(move || {
+        // What is there is read at once; reading on in sequence asks for what is not.
+        let mut buffer = vec![0; 128 << 10];
+        for at in (0..6 * MIB).step_by(buffer.len()) {
+            if let Some(len) = handle.read_now(at as u64, &mut buffer) {
+                assert!(buffer[..len] == content[at..at + len]);
+            }
+        }
+        drop(handle);
+    });
+    thread.join().unwrap();
 }

@@ -42,7 +42,9 @@ impl RemoteFile {
                         end: control.end.clone(),
                     };
                     state.flights.insert(flight, control);
-                    tokio::spawn(self.clone().fly(flight, range, ticket, orders));
+                    self.fetcher
+                        .runtime
+                        .spawn(self.clone().fly(flight, range, ticket, orders));
                 }
                 Command::Shorten { flight, end } => {
                     if let Some(control) = state.flights.get(&flight) {
@@ -75,7 +77,7 @@ impl RemoteFile {
         state.alarm = Some(due);
         let file = Arc::downgrade(self);
         let wait = due.since(self.fetcher.now());
-        tokio::spawn(async move {
+        self.fetcher.runtime.spawn(async move {
             tokio::time::sleep(wait).await;
             let Some(file) = file.upgrade() else { return };
             let mut state = file.state();
