@@ -38,6 +38,12 @@ const CACHE_LIMIT_BYTES_DEFAULT: u64 = 10 << 30;
 /// The smallest limit that leaves room for the parts of one file.
 const CACHE_LIMIT_BYTES_MIN: u64 = 1 << 20;
 
+/// The most that headers take unless configured: those of some 100,000 tracks of all formats.
+const HEADER_LIMIT_BYTES_MAX: u64 = 40 << 30;
+
+/// The part of the free disk that headers take at most unless configured, in per cent.
+const HEADER_LIMIT_PERCENT: u64 = 15;
+
 /// What the cache leaves free on its disk, unless configured.
 const CACHE_FREE_BYTES_MIN_DEFAULT: u64 = 1 << 30;
 
@@ -278,6 +284,11 @@ fn paths(
 
 fn size(key: &'static str, typed: Option<&str>) -> Result<Option<u64>, ConfigError> {
     typed.map(|text| parse_size(key, text)).transpose()
+}
+
+/// The quota of the header tier unless configured, on a disk with so many free bytes.
+pub(crate) fn header_limit_default(free_bytes: u64) -> u64 {
+    HEADER_LIMIT_BYTES_MAX.min(free_bytes / 100 * HEADER_LIMIT_PERCENT)
 }
 
 fn cache_limit(typed: &ConfigFile) -> Result<u64, ConfigError> {

@@ -1,6 +1,5 @@
 //! The calls about the cache: figures, clearing, prefetch, pins, verification.
 
-use musicfs_core::id::OriginId;
 use musicfs_library::{
     CacheStats, Library, PinStatus, PrefetchStep, Strategy, Tier, TierStats, VerifyStep,
 };
@@ -110,8 +109,11 @@ pub(super) fn verify(
     library: &Library,
     request: &v1::VerifyRequest,
 ) -> Answer<Streamed<v1::VerifyProgress>> {
-    let origin = request.origin_id.as_deref().map(OriginId::new).transpose();
-    let origin = origin.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let origin = request
+        .origin_id
+        .as_deref()
+        .map(super::parse_id)
+        .transpose()?;
     if origin.is_some() || request.dry_run {
         return not_offered("verification of one origin, or without healing");
     }

@@ -6,13 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::findings::{Finding, ok, warning};
-use crate::config::Config;
+use crate::config::{Config, header_limit_default};
 use crate::output::size;
-
-/// What the header tier takes at most unless configured, and the share of the free disk that it
-/// takes if that is less.
-const HEADER_LIMIT_BYTES: u64 = 40 << 30;
-const HEADER_PERCENT: u64 = 15;
 
 /// How many files are looked at to find out what the cache takes now: more than a large cache has.
 const FILES_MAX: usize = 200_000;
@@ -64,10 +59,8 @@ pub(super) fn decide(facts: &CacheFacts) -> Option<Finding> {
             "see whether it is mounted, or set cache_dir elsewhere",
         ));
     };
-    let headers = facts.header_limit_bytes.unwrap_or_else(|| {
-        let share = free / 100 * HEADER_PERCENT;
-        share.min(HEADER_LIMIT_BYTES)
-    });
+    let configured = facts.header_limit_bytes;
+    let headers = configured.unwrap_or_else(|| header_limit_default(free));
     let wanted = facts.limit_bytes.saturating_add(headers);
     let spare = free.saturating_sub(facts.free_bytes_min);
     let room = spare.saturating_add(facts.used_bytes);

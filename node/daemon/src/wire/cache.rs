@@ -8,14 +8,8 @@ use musicfs_library::{Cache, FetchOptions};
 use musicfs_media::HeaderProfile;
 use musicfs_store::{Config as StoreConfig, Limits, RealDisk, Store};
 
-use crate::config::{Config, Integrity, ScannerProfile};
+use crate::config::{Config, Integrity, ScannerProfile, header_limit_default};
 use crate::mount::MountError;
-
-/// The most that headers take unless configured: those of some 100,000 tracks of all formats.
-const HEADER_LIMIT_BYTES_MAX: u64 = 40 << 30;
-
-/// The part of the free disk that headers take at most unless configured, in per cent.
-const HEADER_LIMIT_PERCENT: u64 = 15;
 
 /// The cache for `origins`; `None` if all of them are read in place.
 pub(super) fn open(
@@ -46,12 +40,12 @@ pub(super) fn open(
     Ok(Some(Cache { store, options }))
 }
 
-/// The quota of the header tier: the smaller of 40 GiB and 15 % of what is free on its disk.
+/// The quota of the header tier on the disk of `dir`, unless configured.
 fn header_limit(dir: &Path) -> u64 {
     // The directory may not be there yet; its disk is that of the nearest one above it.
     let free = dir
         .ancestors()
         .find_map(|above| rustix::fs::statvfs(above).ok())
         .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    HEADER_LIMIT_BYTES_MAX.min(free / 100 * HEADER_LIMIT_PERCENT)
+    header_limit_default(free)
 }
