@@ -1,4 +1,4 @@
-//! Which content a path holds: validators, content versions, version keys.
+//! Which content a path holds: validators, content versions, version keys, samples.
 
 use std::fmt;
 
@@ -61,23 +61,15 @@ pub struct VersionKey(pub [u8; 16]);
 impl VersionKey {
     /// Computes the key.
     pub fn new(origin: &OriginKey, path: &OriginPath, version: &ContentVersion) -> Self {
-        let mut hasher = blake3::Hasher::new();
         let size = version.size.to_le_bytes();
         let validator = version.validator.to_text();
-        let parts: [&[u8]; 5] = [
+        Self(name_of(&[
             b"musicfs/version/1",
             &origin.0,
             path.as_bytes(),
             &size,
             validator.as_bytes(),
-        ];
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        let mut key = [0; 16];
-        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        Self(key)
+        ]))
     }
 }
 
@@ -91,6 +83,47 @@ impl fmt::Debug for VersionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// What two copies of one file have in common wherever they lie: the first 16 bytes of
+/// `BLAKE3("musicfs/sample/1", size, front)`, each part behind its length.
+///
+/// Files with one sample are shown as one entry: in the front lie the tags, FLAC's MD5 of the audio
+/// and the first audio. It is no proof that every byte is equal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sample(pub [u8; 16]);
+
+impl Sample {
+    /// How much of a file's front counts: the least that the tag readers fetch of it, so that a
+    /// sample costs no request.
+    pub const FRONT_BYTES_MAX: usize = 64 << 10;
+
+    /// Computes the sample of a file of `size` bytes that starts with `front`.
+    ///
+    /// What `front` holds beyond [`Sample::FRONT_BYTES_MAX`] does not count; the caller gives that
+    /// many bytes, or the whole file if it is shorter.
+    pub fn new(size: u64, front: &[u8]) -> Self {
+        let front = &front[..front.len().min(Self::FRONT_BYTES_MAX)];
+        Self(name_of(&[b"musicfs/sample/1", &size.to_le_bytes(), front]))
+    }
+}
+
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The first 16 bytes of BLAKE3 over `parts`, each behind its length.
+fn name_of(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut name = [0; 16];
+    name.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    name
 }
 
 #[cfg(test)]
@@ -128,6 +161,28 @@ mod tests {
             Validator::Mtime(1_700_000_000_000_000_000),
         );
         assert_eq!(key.to_string(), "b4c5b72362de1502d2df34ee80689edd");
+    }
+
+    #[test]
+    fn a_sample_is_of_the_size_and_the_front() {
+        let long = vec![7; Sample::FRONT_BYTES_MAX + 1];
+        let front = &long[..Sample::FRONT_BYTES_MAX];
+        assert_eq!(Sample::new(1 << 20, front), Sample::new(1 << 20, &long));
+        assert_ne!(Sample::new(1 << 20, front), Sample::new(1 << 21, front));
+        assert_ne!(
+            Sample::new(1 << 20, front),
+            Sample::new(1 << 20, &front[1..])
+        );
+        let mut last = front.to_vec();
+        last[Sample::FRONT_BYTES_MAX - 1] = 8;
+        assert_ne!(Sample::new(1 << 20, front), Sample::new(1 << 20, &last));
+    }
+
+    /// Samples are kept in indexes: another formula would take every copy for a new file.
+    #[test]
+    fn a_sample_is_fixed_for_ever() {
+        let sample = Sample::new(4, b"fLaC");
+        assert_eq!(format!("{sample:?}"), "3f96631babc27c2508fedf4a6a476853");
     }
 
     #[test]
