@@ -6,7 +6,7 @@ use musicfs_core::origin::{FileIdentity, ListedFile};
 use musicfs_core::path::OriginPath;
 use musicfs_core::tags::{AudioLayout, TrackInfo};
 use musicfs_core::template::Template;
-use musicfs_core::version::VersionKey;
+use musicfs_core::version::{Sample, VersionKey};
 
 /// How paths are made of tags.
 #[derive(Clone, Debug)]
@@ -83,6 +83,8 @@ pub struct FileRecord {
     pub info: Option<TrackInfo>,
     /// How its bytes are arranged, where that is known.
     pub layout: Option<AudioLayout>,
+    /// What its copies on other origins have in common with it; `None` for a companion.
+    pub sample: Option<Sample>,
 }
 
 /// One difference between an origin and the index.

@@ -14,7 +14,11 @@ use crate::read::Reader;
 use crate::writer::Writer;
 
 /// The schema that this program writes. Version n is reached from n − 1 by `MIGRATIONS[n − 1]`.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("schema2.sql"),
+    include_str!("schema3.sql"),
+];
 
 /// The first inode number that an entry gets; those before it are kept for the protocol.
 const FIRST_INO: i64 = musicfs_core::id::Ino::RESERVED_MAX.0 as i64 + 1;

@@ -19,7 +19,7 @@ pub use db::{Index, Opened};
 pub use error::Error;
 pub use read::{
     Child, FileBelow, Found, KnownFile, Node, NodeKind, OriginRow, Pin, Provenance, Reader, Totals,
-    Walk,
+    Walk, same_content,
 };
 pub use write::{FORGET_FILES_MAX, PIN_PATH_LEN_MAX, PINS_MAX};
 pub use writer::{OriginSpec, Writer};

@@ -2,6 +2,7 @@
 
 mod content;
 mod model;
+mod replicas;
 mod walk;
 
 use std::path::PathBuf;
@@ -18,10 +19,11 @@ use crate::db::{bytes_on_disk, connect_for_reading};
 use crate::error::{Attempt, Error};
 use crate::rows::{LAYOUT_COLUMNS, layout_of};
 
-pub(crate) use content::HAS_VERSION;
+pub(crate) use content::{HAS_VERSION, plain_etag};
 pub use model::{
     Child, FileBelow, Found, KnownFile, Node, NodeKind, OriginRow, Pin, Provenance, Totals,
 };
+pub use replicas::same_content;
 pub use walk::Walk;
 pub(crate) use walk::components;
 
@@ -35,6 +37,8 @@ pub struct Reader {
 }
 
 const INSTALLATION: &str = "SELECT value FROM meta WHERE key = 'installation'";
+
+const BY_NAME: &str = "WHERE e.parent = ?1 AND e.name = ?2 AND e.leader IS NULL";
 
 /// The columns of a [`Node`], in a `SELECT` on `entries e LEFT JOIN files f`.
 const NODE: &str = "e.ino, e.file IS NULL, e.mtime, f.origin_size, f.origin_mtime, f.mode";
@@ -89,7 +93,7 @@ impl Reader {
         })
     }
 
-    /// The entry called `name` in `parent`.
+    /// The entry that shows as `name` in `parent`.
     ///
     /// # Errors
     /// As above.
@@ -127,13 +131,9 @@ impl Reader {
     /// # Errors
     /// [`Error::Sqlite`].
     pub fn children(&self, dir: Ino, after: Ino, limit: usize) -> Result<Vec<Child>, Error> {
-        let sql = format!(
-            "SELECT {NODE}, e.name FROM entries e LEFT JOIN files f ON f.id = e.file
-             WHERE e.parent = ?1 AND e.ino > ?2 ORDER BY e.ino LIMIT ?3"
-        );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.with(|connection| {
-            let mut query = connection.prepare_cached(&sql).attempt("list")?;
+            let mut query = connection.prepare_cached(&children()).attempt("list")?;
             let rows = query.query_map((ino(dir), ino(after), limit), |row| {
                 Ok(Child {
                     node: node(row, 0)?,
@@ -317,9 +317,16 @@ impl Reader {
     }
 }
 
+fn children() -> String {
+    format!(
+        "SELECT {NODE}, e.name FROM entries e LEFT JOIN files f ON f.id = e.file
+         WHERE e.parent = ?1 AND e.ino > ?2 AND e.leader IS NULL ORDER BY e.ino LIMIT ?3"
+    )
+}
+
 fn lookup(connection: &Connection, parent: Ino, name: &str) -> Result<Option<Node>, Error> {
     connection
-        .prepare_cached(&select_node("WHERE e.parent = ?1 AND e.name = ?2"))
+        .prepare_cached(&select_node(BY_NAME))
         .and_then(|mut query| {
             query
                 .query_row((ino(parent), name), |row| node(row, 0))
@@ -388,4 +395,26 @@ fn known_file(row: &Row<'_>) -> Result<KnownFile, Error> {
         version_key: VersionKey(row.get(8).map_err(damaged)?),
         layout: layout_of(row, 9).map_err(damaged)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::plan_of;
+
+    #[test]
+    fn a_listing_reads_what_is_shown_in_order_and_nothing_else() {
+        let plan = plan_of(&children());
+        assert!(
+            plan.starts_with("SEARCH e USING INDEX entries_in_order (parent=? AND ino>?)"),
+            "{plan}"
+        );
+        assert!(!plan.contains("SCAN") && !plan.contains("TEMP"), "{plan}");
+    }
+
+    #[test]
+    fn a_name_is_found_by_its_index() {
+        let plan = plan_of(&select_node(BY_NAME));
+        assert!(plan.contains("(parent=? AND name=?)"), "{plan}");
+    }
 }

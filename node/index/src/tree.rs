@@ -1,10 +1,12 @@
 //! The tree: entries placed, renamed and pruned within one transaction.
 //!
-//! Several files may want one name in one directory: they are a *group*, named by
-//! [`names::resolve`] from the set of its members alone. Changes are collected first; then, in
+//! Several files may want one name in one directory: they are a *group*. Copies of one file on
+//! several origins become one entry of it, in [`groups`]; the others are named by
+//! [`names::resolve`] from the set of members alone. Changes are collected first; then, in
 //! [`Tree::settle`], empty directories go, groups are named, and companions follow their tracks.
 
 mod companions;
+mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +32,9 @@ const RENAMED_MAX: usize = 50_000;
 /// Naming a group can displace companions and so touch other groups; each round settles one level.
 const ROUNDS_MAX: usize = 8;
 
+const CHILDREN_OF_ROOT: &str =
+    "SELECT name FROM entries WHERE parent = ?1 AND ino <> ?1 AND leader IS NULL";
+
 /// Whether an entry that is placed again still stands for the same content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -45,6 +50,14 @@ struct Entry {
     parent: i64,
     name: String,
     base: String,
+    leader: Option<i64>,
+}
+
+impl Entry {
+    /// True if the name leads to it.
+    fn is_shown(&self) -> bool {
+        self.parent != HIDDEN && is_shown(&self.name, self.leader)
+    }
 }
 
 /// Changes of the tree within one transaction.
@@ -117,12 +130,15 @@ impl<'c> Tree<'c> {
     /// Notes that `stat` shows something else for the entries of a file.
     pub(crate) fn attributes_changed(&mut self, file: FileId) -> Result<(), Error> {
         for entry in self.entries_of(file)? {
-            self.renamed.insert((entry.parent, entry.name));
+            if entry.is_shown() {
+                self.renamed.insert((entry.parent, entry.name));
+            }
         }
         Ok(())
     }
 
-    /// Notes that a file's real path changed, on which its suffix depends.
+    /// Notes that a file's real path or its sample changed: its suffix depends on the one, which
+    /// files it is a copy of on the other.
     pub(crate) fn key_changed(&mut self, file: FileId) -> Result<(), Error> {
         for entry in self.entries_of(file)? {
             if entry.parent != HIDDEN {
@@ -188,7 +204,7 @@ impl<'c> Tree<'c> {
         self.renamed.retain(|(parent, _)| *parent == ROOT);
         let names: Vec<String> = self
             .db
-            .prepare_cached("SELECT name FROM entries WHERE parent = ?1 AND ino <> ?1")
+            .prepare_cached(CHILDREN_OF_ROOT)
             .and_then(|mut query| query.query_map([ROOT], |row| row.get(0))?.collect())
             .attempt("read")?;
         self.renamed
@@ -280,8 +296,8 @@ impl<'c> Tree<'c> {
         if free {
             self.touch(parent, base);
         } else {
+            // Whether anything new shows is known when the group is named.
             self.groups.insert((parent, base.to_owned()));
-            self.touched.insert(parent);
         }
         debug_assert!(ino > ROOT, "only the schema makes the root");
         Ok(())
@@ -314,8 +330,8 @@ impl<'c> Tree<'c> {
     fn entries_of(&self, file: FileId) -> Result<Vec<Entry>, Error> {
         self.db
             .prepare_cached(
-                "SELECT ino, parent, name, IFNULL(base, name) FROM entries WHERE file = ?1
-                 ORDER BY ino",
+                "SELECT ino, parent, name, IFNULL(base, name), leader FROM entries
+                 WHERE file = ?1 ORDER BY ino",
             )
             .and_then(|mut query| query.query_map([file.0], entry)?.collect())
             .attempt("read")
@@ -336,7 +352,9 @@ impl<'c> Tree<'c> {
     fn leave(&mut self, entry: &Entry) {
         self.groups.insert((entry.parent, entry.base.clone()));
         self.maybe_empty.insert(entry.parent);
-        self.touch(entry.parent, &entry.name);
+        if entry.is_shown() {
+            self.touch(entry.parent, &entry.name);
+        }
     }
 
     fn touch(&mut self, parent: i64, name: &str) {
@@ -344,6 +362,7 @@ impl<'c> Tree<'c> {
         self.renamed.insert((parent, name.to_owned()));
     }
 
+    /// Puts an entry somewhere, where it is shown under `name`.
     fn write_place(
         &self,
         ino: i64,
@@ -353,7 +372,10 @@ impl<'c> Tree<'c> {
     ) -> Result<(), Error> {
         let base = base.filter(|&base| base != name);
         self.db
-            .prepare_cached("UPDATE entries SET parent = ?2, name = ?3, base = ?4 WHERE ino = ?1")
+            .prepare_cached(
+                "UPDATE entries SET parent = ?2, name = ?3, base = ?4, leader = NULL
+                 WHERE ino = ?1",
+            )
             .and_then(|mut update| update.execute((ino, parent, name, base)))
             .map(drop)
             .attempt("write to")
@@ -390,79 +412,6 @@ impl<'c> Tree<'c> {
         }
         Ok(())
     }
-
-    /// Names the members of every group that changed.
-    fn name_groups(&mut self) -> Result<(), Error> {
-        while let Some((parent, base)) = self.groups.pop_first() {
-            let members = self.group(parent, &base)?;
-            if members.is_empty() {
-                continue;
-            }
-            let directory_has_it = self
-                .db
-                .prepare_cached(
-                    "SELECT 1 FROM entries WHERE parent = ?1 AND name = ?2 AND file IS NULL",
-                )
-                .and_then(|mut query| query.exists((parent, &base)))
-                .attempt("read")?;
-            let keys: Vec<&[u8]> = members.iter().map(|member| member.key.as_slice()).collect();
-            let names = names::resolve(&base, &keys, directory_has_it);
-            let changed: Vec<(&Member, String)> = members
-                .iter()
-                .zip(names)
-                .filter(|(member, name)| member.name != *name)
-                .collect();
-            // First out of each other's way, then to the final names.
-            for (member, _) in &changed {
-                self.write_place(member.ino, parent, &temporary_name(member.ino), Some(&base))?;
-            }
-            for (member, name) in changed {
-                self.touch(parent, &member.name);
-                self.touch(parent, &name);
-                self.write_place(member.ino, parent, &name, Some(&base))?;
-                self.companions.insert((member.origin, member.dir.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    fn group(&self, parent: i64, base: &str) -> Result<Vec<Member>, Error> {
-        // Two indexed queries: one by name, one by the wanted name where it differs.
-        let members = "SELECT e.ino, e.name, f.origin_id, f.dir, o.name, f.name FROM entries e
-             JOIN files f ON f.id = e.file JOIN origins o ON o.id = f.origin_id
-             WHERE e.parent = ?1 AND ";
-        self.db
-            .prepare_cached(&format!(
-                "{members} e.name = ?2 AND e.base IS NULL UNION ALL {members} e.base = ?2"
-            ))
-            .and_then(|mut query| {
-                query
-                    .query_map((parent, base), |row| {
-                        let (dir, origin_name, name): (Vec<u8>, String, Vec<u8>) =
-                            (row.get(3)?, row.get(4)?, row.get(5)?);
-                        // Neither an origin's id nor a path holds a NUL.
-                        let key = [origin_name.as_bytes(), &dir, &name].join(&0);
-                        Ok(Member {
-                            ino: row.get(0)?,
-                            name: row.get(1)?,
-                            origin: row.get(2)?,
-                            dir,
-                            key,
-                        })
-                    })?
-                    .collect()
-            })
-            .attempt("read")
-    }
-}
-
-/// A member of a group.
-struct Member {
-    ino: i64,
-    name: String,
-    origin: i64,
-    dir: Vec<u8>,
-    key: Vec<u8>,
 }
 
 /// True if a lone file that wants `base` gets it as it is.
@@ -481,11 +430,22 @@ fn hidden_name(ino: i64) -> String {
     format!("\u{3}{ino}")
 }
 
+/// The name of an entry while another is shown instead.
+fn follower_name(ino: i64) -> String {
+    format!("\u{4}{ino}")
+}
+
+/// True if an entry with this name and leader, in a directory of the tree, is one that shows.
+fn is_shown(name: &str, leader: Option<i64>) -> bool {
+    leader.is_none() && !name.starts_with(char::is_control)
+}
+
 fn entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
         ino: row.get(0)?,
         parent: row.get(1)?,
         name: row.get(2)?,
         base: row.get(3)?,
+        leader: row.get(4)?,
     })
 }

@@ -1,7 +1,10 @@
 //! What one commit does: rows, and the tree that follows from them.
 
+mod origins;
 mod pins;
+mod proofs;
 mod retire;
+mod row;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,20 +13,20 @@ use musicfs_core::id::{FileId, Revision};
 use musicfs_core::names;
 use musicfs_core::origin::{FileIdentity, ListedFile};
 use musicfs_core::path::OriginPath;
-use musicfs_core::tags::{AudioProperties, Tags, TrackInfo};
+use musicfs_core::tags::{AudioProperties, Tags};
 use musicfs_core::template::TrackFacts;
-use musicfs_core::version::VersionKey;
+use musicfs_core::version::{Sample, VersionKey};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout};
 use crate::error::{Attempt, Error};
-use crate::rows::{
-    TAG_COLUMNS, TagColumns, audio_of, codec_number, container_number, encoding_number, tags_of,
-};
+use crate::rows::{TAG_COLUMNS, TagColumns, audio_of, tags_of};
 use crate::tree::{Content, Tree};
 
+pub(crate) use origins::configure;
 pub use pins::{PIN_PATH_LEN_MAX, PINS_MAX};
 pub(crate) use pins::{pin, unpin};
+pub(crate) use proofs::note_md5;
 pub use whole::FORGET_FILES_MAX;
 pub(crate) use whole::{forget_some, rebuild, set_hidden};
 
@@ -63,10 +66,13 @@ struct OldRow {
     validator: String,
     album_key: Option<i64>,
     version_key: VersionKey,
+    sample: Option<Sample>,
+    md5: Option<[u8; 16]>,
 }
 
 /// The columns of an [`OldRow`].
-const OLD_ROW: &str = "id, origin_id, dir, kind, origin_size, validator, album_key, version_key";
+const OLD_ROW: &str = "id, origin_id, dir, kind, origin_size, validator, album_key, version_key,
+     sample, md5";
 
 impl<'c> Write<'c> {
     fn new(db: &'c Connection, layout: &'c Layout, tree: Tree<'c>, now_ns: i64) -> Self {
@@ -132,6 +138,9 @@ impl<'c> Write<'c> {
             self.replace(old.version_key, record.version_key);
         }
         let id = self.write_row(origin, old.as_ref(), record, columns.as_ref())?;
+        if old.as_ref().is_some_and(|old| old.sample != record.sample) {
+            self.tree.key_changed(FileId(id))?;
+        }
         self.write_artwork(id, record.info.as_ref())?;
         let (old_count, old_size) = old.as_ref().map_or((0, 0), |old| (1, old.size));
         self.count(origin, 1 - old_count, size - old_size);
@@ -169,7 +178,7 @@ impl<'c> Write<'c> {
         self.db
             .prepare_cached(
                 "UPDATE files SET dir = ?2, name = ?3, mode = ?4, device = ?5, inode = ?6,
-                     version_key = ?7 WHERE id = ?1",
+                     md5 = IIF(version_key = ?7, md5, NULL), version_key = ?7 WHERE id = ?1",
             )
             .and_then(|mut update| {
                 update.execute(params![
@@ -186,10 +195,11 @@ impl<'c> Write<'c> {
         self.replace(old.version_key, key);
         self.tree.companions_changed(old.origin, &old.dir);
         self.tree.companions_changed(old.origin, dir.as_bytes());
+        // Suffixes depend on the path, and so does which copies of one origin belong together.
+        self.tree.key_changed(id)?;
         if old.kind == FileKind::Track.number() {
-            // Names may hold the file's stem, and suffixes depend on the path.
+            // Names may hold the file's stem.
             self.tracks.entry(id.0).or_insert(Content::Same);
-            self.tree.key_changed(id)?;
         }
         Ok(())
     }
@@ -260,95 +270,6 @@ impl<'c> Write<'c> {
             .prepare_cached(&format!("SELECT {OLD_ROW} FROM files WHERE {condition}"))
             .and_then(|mut query| query.query_row(params, old_row).optional())
             .attempt("read")
-    }
-
-    fn write_row(
-        &self,
-        origin: i64,
-        old: Option<&OldRow>,
-        record: &FileRecord,
-        columns: Option<&TagColumns>,
-    ) -> Result<i64, Error> {
-        let listed = &record.listed;
-        let (device, inode) = identity_columns(listed.identity);
-        let tags = record.info.as_ref().map(|info| &info.tags);
-        let audio = record.info.as_ref().map(|info| &info.audio);
-        let unreadable = record.kind == FileKind::Track && record.info.is_none();
-        let number = |value: fn(&AudioProperties) -> i64| audio.map(value);
-        let layout = record.layout;
-        self.db
-            .prepare_cached(
-                "INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-                 ?11, ?12, ?13, NULL, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
-                 ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
-            )
-            .and_then(|mut insert| {
-                insert.execute(params![
-                    old.map(|old| old.id),
-                    origin,
-                    record.dir.as_bytes(),
-                    listed.name,
-                    record.kind.number(),
-                    unreadable,
-                    listed.version.size.cast_signed(),
-                    listed.version.validator.to_text(),
-                    listed.mtime_ns,
-                    listed.mode,
-                    device,
-                    inode,
-                    record.version_key.0,
-                    tags.and_then(|tags| tags.title.as_deref()),
-                    columns.and_then(|columns| columns.artist.as_deref()),
-                    tags.and_then(|tags| tags.album.as_deref()),
-                    columns.and_then(|columns| columns.album_artist.as_deref()),
-                    columns.and_then(|columns| columns.genre.as_deref()),
-                    tags.and_then(|tags| tags.date).map(|date| date.year),
-                    tags.and_then(|tags| tags.track),
-                    tags.and_then(|tags| tags.disc),
-                    tags.and_then(|tags| tags.disc_total),
-                    number(|audio| audio.duration_ms.cast_signed()),
-                    number(|audio| audio.bitrate.into()),
-                    number(|audio| audio.sample_rate.into()),
-                    number(|audio| audio.bit_depth.into()),
-                    number(|audio| audio.channels.into()),
-                    number(|audio| codec_number(audio.codec)),
-                    columns.map(|columns| columns.more.as_str()),
-                    columns.and_then(|columns| columns.album_key),
-                    self.now_ns,
-                    layout.map(|layout| container_number(layout.container)),
-                    layout.map(|layout| layout.front_end.cast_signed()),
-                    layout.map(|layout| layout.tail_start.cast_signed()),
-                ])
-            })
-            .attempt("write to")?;
-        Ok(old.map_or_else(|| self.db.last_insert_rowid(), |old| old.id))
-    }
-
-    fn write_artwork(&self, id: i64, info: Option<&TrackInfo>) -> Result<(), Error> {
-        self.db
-            .prepare_cached("DELETE FROM artwork WHERE file = ?1")
-            .and_then(|mut delete| delete.execute([id]))
-            .attempt("write to")?;
-        let artwork = info.map(|info| info.artwork.as_slice()).unwrap_or_default();
-        for (number, art) in (0i64..).zip(artwork) {
-            let len = art.range.end.saturating_sub(art.range.start);
-            self.db
-                .prepare_cached("INSERT INTO artwork VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
-                .and_then(|mut insert| {
-                    insert.execute(params![
-                        id,
-                        number,
-                        art.kind,
-                        art.mime,
-                        art.size.cast_signed(),
-                        art.range.start.cast_signed(),
-                        len.cast_signed(),
-                        encoding_number(art)
-                    ])
-                })
-                .attempt("write to")?;
-        }
-        Ok(())
     }
 
     fn count(&mut self, origin: i64, files: i64, bytes: i64) {
@@ -439,6 +360,8 @@ fn old_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OldRow> {
         validator: row.get(5)?,
         album_key: row.get(6)?,
         version_key: VersionKey(row.get(7)?),
+        sample: row.get::<_, Option<[u8; 16]>>(8)?.map(Sample),
+        md5: row.get(9)?,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
+use musicfs_core::version::VersionKey;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,6 +32,8 @@ pub struct OriginSpec {
     pub kind: String,
     /// What a person calls it; no secrets.
     pub display_name: String,
+    /// Its place among the origins: of a file that several have, the lowest shows its copy.
+    pub priority: u32,
 }
 
 struct State {
@@ -97,29 +100,30 @@ impl Writer {
 
     /// Makes sure that the index knows these origins; returns their rows in the same order.
     ///
-    /// Others stay as they are: see [`Writer::set_hidden`].
+    /// Where priorities changed, other copies of files show: the commit says which. Origins that are
+    /// not named stay as they are: see [`Writer::set_hidden`].
     ///
     /// # Errors
     /// What SQLite says; nothing was changed then. The same holds for every function here.
-    pub async fn configure(&self, origins: Vec<OriginSpec>) -> Result<Vec<i64>, Error> {
+    pub async fn configure(&self, origins: Vec<OriginSpec>) -> Result<(Vec<i64>, Commit), Error> {
         self.submit(move |state| {
-            state.transact(|db, _| {
-                origins
-                    .iter()
-                    .map(|origin| {
-                        db.query_row(
-                            "INSERT INTO origins (name, kind, display_name) VALUES (?1, ?2, ?3)
-                             ON CONFLICT (name) DO UPDATE SET kind = ?2, display_name = ?3
-                             RETURNING id",
-                            (&origin.name, &origin.kind, &origin.display_name),
-                            |row| row.get(0),
-                        )
-                        .attempt("write to")
-                    })
-                    .collect()
-            })
+            let now = unix_nanos(SystemTime::now());
+            state.transact(|db, layout| write::configure(db, layout, &origins, now))
         })
         .await
+    }
+
+    /// Notes the MD5 of the whole content of a version, which the caller knows for certain.
+    ///
+    /// Where the origin names content by plain ETags (32 hexadecimal digits), this also shows
+    /// whether they are MD5s. One that is none settles that for as long as the origin is the same
+    /// place.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn note_md5(&self, version: VersionKey, md5: [u8; 16]) -> Result<(), Error> {
+        self.submit(move |state| state.transact(|db, _| write::note_md5(db, version, md5)))
+            .await
     }
 
     /// Commits the changes of a batch.

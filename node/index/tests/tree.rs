@@ -147,6 +147,7 @@ impl World {
             version_key: VersionKey([0; 16]),
             info,
             layout: None,
+            sample: None,
         })));
         self.files.insert(
             path,
@@ -269,10 +270,12 @@ fn configure(index: &Index, runtime: &tokio::runtime::Runtime) -> i64 {
         name: "o".into(),
         kind: "local".into(),
         display_name: "/o".into(),
+        priority: 0,
     };
     let origin = runtime
         .block_on(index.writer.configure(vec![spec]))
-        .unwrap()[0];
+        .unwrap()
+        .0[0];
     runtime.block_on(index.writer.rebuild_if_changed()).unwrap();
     origin
 }

@@ -86,12 +86,13 @@ impl Library {
             let origin = origin.id().clone();
             return Err(Error::NoCache { origin });
         }
-        let specs = origins.iter().map(|origin| OriginSpec {
+        let specs = (0..).zip(&origins).map(|(priority, origin)| OriginSpec {
             name: origin.id().to_string(),
             kind: origin.kind().as_str().to_owned(),
             display_name: origin.display_name(),
+            priority,
         });
-        let rows = index.writer.configure(specs.collect()).await?;
+        let (rows, reordered) = index.writer.configure(specs.collect()).await?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let stop = CancellationToken::new();
         let options = cache
@@ -115,7 +116,8 @@ impl Library {
             totals: watch::Sender::default(),
         });
         shared.refresh_totals();
-        let mut tasks = vec![tokio::spawn(rearrange(shared.clone(), rows.clone()))];
+        let rearranged = rearrange(shared.clone(), rows.clone(), reordered);
+        let mut tasks = vec![tokio::spawn(rearranged)];
         tasks.extend(keeper::spawn(&shared, &stop));
         let mut sources = BTreeMap::new();
         for (origin, row) in origins.into_iter().zip(rows) {

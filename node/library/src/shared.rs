@@ -78,8 +78,11 @@ impl Shared {
 }
 
 /// Brings the tree in line with the configuration: layout, and which origins are shown.
-pub(crate) async fn rearrange(shared: Arc<Shared>, configured: Vec<i64>) {
+///
+/// `reordered` is what the origins' priorities have changed already.
+pub(crate) async fn rearrange(shared: Arc<Shared>, configured: Vec<i64>, reordered: Commit) {
     let writer = &shared.index.writer;
+    shared.committed(reordered).await;
     let outcome = async {
         for row in shared.index.reader.origins()? {
             let hidden = !configured.contains(&row.id);

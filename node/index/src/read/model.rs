@@ -4,7 +4,7 @@ use musicfs_core::id::{FileId, Ino, OriginId};
 use musicfs_core::origin::FileIdentity;
 use musicfs_core::path::OriginPath;
 use musicfs_core::tags::AudioLayout;
-use musicfs_core::version::{ContentVersion, VersionKey};
+use musicfs_core::version::{ContentVersion, Sample, VersionKey};
 
 use crate::change::FileKind;
 
@@ -59,6 +59,15 @@ pub struct Found {
     pub version_key: VersionKey,
     /// How its bytes are arranged, where that is known.
     pub layout: Option<AudioLayout>,
+    /// What its copies have in common with it; `None` for a companion, and for a track that was
+    /// indexed by a version which did not take it.
+    pub sample: Option<Sample>,
+    /// MD5 of the whole content, where that is certain.
+    pub md5: Option<[u8; 16]>,
+    /// Plain ETags of its origin are MD5s, as far as has been seen.
+    pub etag_is_md5: bool,
+    /// The place of its origin among the origins; the lowest is tried first.
+    pub priority: u32,
 }
 
 /// A file of the tree, met on a walk.

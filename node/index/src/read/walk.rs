@@ -13,7 +13,9 @@ const DEPTH_MAX: usize = 1024;
 /// Files that one step of a walk yields at most: about 2 MB of them.
 const FILES_BELOW_MAX: usize = 4096;
 
-const PLACE: &str = "SELECT parent, name FROM entries WHERE ino = ?1 AND parent <> 0";
+/// Where an entry is shown: one that is led is where its leader is.
+const PLACE: &str = "SELECT e.parent, IFNULL(l.name, e.name)
+     FROM entries e LEFT JOIN entries l ON l.ino = e.leader WHERE e.ino = ?1 AND e.parent <> 0";
 
 /// How far a walk over the files below an entry is; see [`Reader::files_below`].
 ///
@@ -62,6 +64,8 @@ impl Reader {
 
     /// The path of an entry in the tree, without a leading slash; `None` if it is not in the tree.
     ///
+    /// An entry that another one leads is where that one is.
+    ///
     /// # Errors
     /// [`Error::Sqlite`], or [`Error::Damaged`] if no path leads to the root.
     pub fn path_of(&self, of: Ino) -> Result<Option<String>, Error> {
@@ -82,7 +86,7 @@ impl Reader {
             };
             Ok(Some(match node.kind {
                 NodeKind::File => Walk {
-                    file: Some((from, path)),
+                    file: content::shown_as(connection, from)?.map(|shown| (shown, path)),
                     open: Vec::new(),
                 },
                 NodeKind::Directory => Walk {
@@ -187,7 +191,7 @@ fn children() -> String {
     format!(
         "SELECT {}, e.name FROM entries e LEFT JOIN files f ON f.id = e.file
          LEFT JOIN origins o ON o.id = f.origin_id
-         WHERE e.parent = ?1 AND e.ino > ?2 ORDER BY e.ino",
+         WHERE e.parent = ?1 AND e.ino > ?2 AND e.leader IS NULL ORDER BY e.ino",
         content::columns()
     )
 }

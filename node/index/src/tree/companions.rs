@@ -8,6 +8,11 @@ use musicfs_core::names::{self, NameProfile};
 use super::{Content, Tree};
 use crate::error::{Attempt, Error};
 
+/// The tracks of a real directory and where each is shown: a copy is where its leader is.
+const TRACKS_OF_DIR: &str = "SELECT f.name, e.parent, IFNULL(l.name, e.name)
+     FROM files f JOIN entries e ON e.file = f.id LEFT JOIN entries l ON l.ino = e.leader
+     WHERE f.origin_id = ?1 AND f.dir = ?2 AND f.kind = 0 AND e.parent <> 0";
+
 impl Tree<'_> {
     /// Puts the companions of a real directory where its tracks are.
     pub(super) fn place_companions(&mut self, origin: i64, dir: &[u8]) -> Result<(), Error> {
@@ -27,10 +32,7 @@ impl Tree<'_> {
         }
         let tracks: Vec<Sibling> = self
             .db
-            .prepare_cached(
-                "SELECT f.name, e.parent, e.name FROM files f JOIN entries e ON e.file = f.id
-                 WHERE f.origin_id = ?1 AND f.dir = ?2 AND f.kind = 0 AND e.parent <> 0",
-            )
+            .prepare_cached(TRACKS_OF_DIR)
             .and_then(|mut query| {
                 query
                     .query_map((origin, dir), |row| {
@@ -109,4 +111,17 @@ fn companion_places(
         .iter()
         .map(|track| (track.parent, name.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::plan_of;
+
+    #[test]
+    fn the_tracks_of_a_directory_are_found_by_indexes() {
+        let plan = plan_of(TRACKS_OF_DIR);
+        assert!(plan.starts_with("SEARCH f USING INDEX"), "{plan}");
+        assert!(!plan.contains("SCAN") && !plan.contains("TEMP"), "{plan}");
+    }
 }

@@ -18,6 +18,8 @@ pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<C
     let tree = Tree::new(db, layout.profile, now_ns);
     let mut write = Write::new(db, layout, tree, now_ns);
     write.place_all("NOT o.hidden", 0)?;
+    // Also those that stay where they are: what makes copies of files may be new itself.
+    write.tree.all_groups()?;
     db.execute(
         "INSERT OR REPLACE INTO meta VALUES ('layout', ?1)",
         [layout.fingerprint()],

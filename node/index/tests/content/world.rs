@@ -37,8 +37,9 @@ impl World {
             name: name.into(),
             kind: "nfs".into(),
             display_name: format!("/{name}"),
+            priority: 0,
         });
-        let origins = runtime
+        let (origins, _) = runtime
             .block_on(index.writer.configure(specs.to_vec()))
             .unwrap();
         runtime.block_on(index.writer.rebuild_if_changed()).unwrap();
@@ -166,6 +167,7 @@ pub(crate) fn record(
         version_key: key(version),
         info: (!companion).then_some(info),
         layout: None,
+        sample: None,
     }
 }
 

@@ -235,6 +235,10 @@ impl World {
             kind: FileKind::Track,
             version_key: VersionKey([7; 16]),
             layout: None,
+            sample: None,
+            md5: None,
+            etag_is_md5: false,
+            priority: 0,
         };
         self.fetcher.file(found).await.unwrap()
     }

@@ -10,7 +10,7 @@ use musicfs_core::extents::{Extents, to_blocks};
 use musicfs_core::origin::{Origin, OriginError, OriginFile, collect};
 use musicfs_core::path::OriginPath;
 use musicfs_core::tags::{AudioLayout, TrackInfo};
-use musicfs_core::version::{ContentVersion, VersionKey};
+use musicfs_core::version::{ContentVersion, Sample, VersionKey};
 use musicfs_media::{HeaderProfile, RangedRead};
 use musicfs_store::{Class, Object, Store, Written};
 use tokio::runtime::Handle;
@@ -24,6 +24,8 @@ pub(crate) struct Extracted {
     pub(crate) info: Result<TrackInfo, musicfs_media::ExtractError>,
     /// How its bytes are arranged.
     pub(crate) layout: AudioLayout,
+    /// What its copies have in common with it.
+    pub(crate) sample: Sample,
     /// Content bytes that the origin sent for it.
     pub(crate) bytes_read: u64,
     /// Bytes of the header tier that found no room in it.
@@ -78,6 +80,7 @@ fn read(job: Job, file: Arc<dyn OriginFile>, runtime: Handle) -> Result<Extracte
         file,
         runtime,
         kept,
+        front: Vec::new(),
         failure: None,
         bytes_read: 0,
     };
@@ -93,10 +96,12 @@ fn read(job: Job, file: Arc<dyn OriginFile>, runtime: Handle) -> Result<Extracte
         |extraction| extraction.layout,
     );
     source.complete(&layout)?;
+    let sample = source.sample()?;
     Ok(Extracted {
         version,
         info: extraction.map(|extraction| extraction.info),
         layout,
+        sample,
         bytes_read: source.bytes_read,
         header_bytes_unkept: source.kept.map_or(0, |kept| kept.unkept()),
     })
@@ -177,6 +182,8 @@ struct Ranged {
     file: Arc<dyn OriginFile>,
     runtime: Handle,
     kept: Option<Kept>,
+    /// What the tag readers have read from the start on, as far as a sample needs it.
+    front: Vec<u8>,
     /// The first failure, for the tag readers may swallow it.
     failure: Option<OriginError>,
     bytes_read: u64,
@@ -235,6 +242,34 @@ impl Ranged {
         self.fetch(&header)
     }
 
+    /// The sample, of what was read already: tag readers begin at the front. Whatever they left out
+    /// is read now.
+    fn sample(&mut self) -> Result<Sample, OriginError> {
+        let size = self.file.version().size;
+        let wanted = usize::try_from(size).map_or(Sample::FRONT_BYTES_MAX, |size| {
+            size.min(Sample::FRONT_BYTES_MAX)
+        });
+        let mut front = std::mem::take(&mut self.front);
+        let known = front.len();
+        if known < wanted {
+            front.resize(wanted, 0);
+            self.read_bytes(known as u64..wanted as u64, &mut front[known..])?;
+        }
+        Ok(Sample::new(size, &front))
+    }
+
+    /// Remembers what `bytes`, read from `offset` on, adds to the front.
+    fn note_front(&mut self, offset: u64, bytes: &[u8]) {
+        let known = self.front.len();
+        let wanted = Sample::FRONT_BYTES_MAX - known;
+        let skip = usize::try_from((known as u64).saturating_sub(offset)).unwrap_or(usize::MAX);
+        if offset <= known as u64
+            && let Some(new) = bytes.get(skip..)
+        {
+            self.front.extend_from_slice(&new[..new.len().min(wanted)]);
+        }
+    }
+
     fn read_bytes(&mut self, range: Range<u64>, buf: &mut [u8]) -> Result<(), OriginError> {
         let blocks = to_blocks(range.clone(), self.file.version().size);
         if self.kept.is_some() {
@@ -274,7 +309,10 @@ impl RangedRead for Ranged {
             return Ok(0);
         }
         match self.read_bytes(range, &mut buf[..len]) {
-            Ok(()) => Ok(len),
+            Ok(()) => {
+                self.note_front(offset, &buf[..len]);
+                Ok(len)
+            }
             Err(error) => {
                 let kind = match error.kind() {
                     ErrorKind::NotFound => io::ErrorKind::NotFound,

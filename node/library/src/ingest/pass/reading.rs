@@ -4,7 +4,7 @@ use musicfs_core::error::{ErrorKind, with_causes};
 use musicfs_core::names;
 use musicfs_core::origin::OriginError;
 use musicfs_core::tags::{AudioLayout, TrackInfo};
-use musicfs_core::version::Validator;
+use musicfs_core::version::{Sample, Validator};
 use musicfs_index::{FileChange, FileKind, FileRecord};
 
 use super::{Fresh, Pass, PassError, RACY_NS, version_key};
@@ -31,7 +31,7 @@ impl Pass {
             return Ok(());
         };
         if fresh.kind == FileKind::Companion {
-            return self.push(self.record(fresh, None, None)).await;
+            return self.push(self.record(fresh, None, None, None)).await;
         }
         let is_remote = self.origin.kind().is_cached();
         let readers_max = match is_remote {
@@ -111,7 +111,8 @@ impl Pass {
                 "the tags cannot be read; the file is listed under its own name"
             );
         });
-        let change = self.record(fresh, info.ok(), Some(extracted.layout));
+        let (layout, sample) = (Some(extracted.layout), Some(extracted.sample));
+        let change = self.record(fresh, info.ok(), layout, sample);
         self.push(change).await
     }
 
@@ -120,6 +121,7 @@ impl Pass {
         fresh: Fresh,
         info: Option<TrackInfo>,
         layout: Option<AudioLayout>,
+        sample: Option<Sample>,
     ) -> FileChange {
         let version_key = version_key(&*self.origin, &fresh);
         FileChange::Put(Box::new(FileRecord {
@@ -129,6 +131,7 @@ impl Pass {
             version_key,
             info,
             layout,
+            sample,
         }))
     }
 }
