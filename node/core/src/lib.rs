@@ -3,6 +3,7 @@
 //! This crate is pure: no runtime, clock, randomness, files, sockets or threads. What it decides
 //! depends on its arguments alone.
 
+pub mod checksum;
 pub mod error;
 pub mod extents;
 pub mod fetch;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::checksum::Checksum;
 use crate::error::ErrorKind;
 use crate::id::OriginId;
 use crate::path::OriginPath;
@@ -115,6 +116,22 @@ pub trait Origin: Send + Sync {
         path: &'a OriginPath,
         expected: &'a ContentVersion,
     ) -> BoxFuture<'a, Result<Box<dyn OriginFile>, OriginError>>;
+
+    /// A checksum that the origin itself has of the whole content of `expected` at `path`: what has
+    /// it is that content. `None` if the origin has none that can prove anything; one that it gives
+    /// may still agree with no content at all, where a server's digests are not what they seem.
+    ///
+    /// May let the server read the whole file; never transfers it.
+    ///
+    /// # Errors
+    /// [`OriginError::Changed`] if another version lies there; else why the origin cannot be asked.
+    fn checksum<'a>(
+        &'a self,
+        _path: &'a OriginPath,
+        _expected: &'a ContentVersion,
+    ) -> BoxFuture<'a, Result<Option<Checksum>, OriginError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Starts to report changes, where the origin can tell of them by itself; else `None`.
     ///
