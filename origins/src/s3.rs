@@ -1,6 +1,7 @@
 //! A bucket of an S3 service.
 
 mod bucket;
+mod checksum;
 mod endpoint;
 mod failure;
 mod group;
@@ -18,6 +19,7 @@ use aws_sdk_s3::config::Credentials;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use musicfs_core::checksum::Checksum;
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::{
     BoxFuture, Depth, DirStream, Origin, OriginError, OriginFile, OriginKind, Refusal, Watch,
@@ -166,6 +168,30 @@ impl S3Origin {
         })
     }
 
+    /// The object of a version; asks for nothing.
+    fn file(
+        &self,
+        action: &'static str,
+        path: &OriginPath,
+        expected: &ContentVersion,
+    ) -> Result<S3File, OriginError> {
+        let attempt = Attempt { action, path };
+        let Validator::ETag(tag) = &expected.validator else {
+            return Err(attempt.changed());
+        };
+        let key = match self.bucket.key(path) {
+            Some(key) if !path.is_root() => key,
+            _ => return Err(attempt.not_found()),
+        };
+        Ok(S3File {
+            bucket: Arc::clone(&self.bucket),
+            path: path.clone(),
+            key,
+            version: expected.clone(),
+            tag: tag.clone(),
+        })
+    }
+
     async fn look(&self, attempt: Attempt<'_>) -> Result<(), OriginError> {
         match self.look_at_bucket(attempt).await {
             Err(OriginError::Refused {
@@ -277,25 +303,19 @@ impl Origin for S3Origin {
         expected: &'a ContentVersion,
     ) -> BoxFuture<'a, Result<Box<dyn OriginFile>, OriginError>> {
         Box::pin(async move {
-            let attempt = Attempt {
-                action: "open",
-                path,
-            };
-            let Validator::ETag(tag) = &expected.validator else {
-                return Err(attempt.changed());
-            };
-            let key = match self.bucket.key(path) {
-                Some(key) if !path.is_root() => key,
-                _ => return Err(attempt.not_found()),
-            };
-            let file = S3File {
-                bucket: Arc::clone(&self.bucket),
-                path: path.clone(),
-                key,
-                version: expected.clone(),
-                tag: tag.clone(),
-            };
+            let file = self.file("open", path, expected)?;
             Ok(Box::new(file) as Box<dyn OriginFile>)
+        })
+    }
+
+    fn checksum<'a>(
+        &'a self,
+        path: &'a OriginPath,
+        expected: &'a ContentVersion,
+    ) -> BoxFuture<'a, Result<Option<Checksum>, OriginError>> {
+        Box::pin(async move {
+            let file = self.file("ask for the checksum of", path, expected)?;
+            file.checksum().await
         })
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
+#[path = "s3/checksum.rs"]
+mod checksum;
 #[path = "s3/environment.rs"]
 mod environment;
 #[path = "s3/list.rs"]

@@ -68,16 +68,16 @@ impl OriginFile for S3File {
 }
 
 impl S3File {
-    fn attempt(&self) -> Attempt<'_> {
+    pub(super) fn attempt(&self, action: &'static str) -> Attempt<'_> {
         Attempt {
-            action: "read",
+            action,
             path: &self.path,
         }
     }
 
     /// Asks for a range, and checks what the server says that it sends.
     async fn ask(&self, range: &Range<u64>) -> Result<Flow, OriginError> {
-        let attempt = self.attempt();
+        let attempt = self.attempt("read");
         let client = self.bucket.client(attempt).await?;
         let request = client
             .get_object()
@@ -196,7 +196,7 @@ impl ByteStream for Read<'_> {
                 }
                 Stage::Broken => {
                     let source = std::io::ErrorKind::Interrupted.into();
-                    return Err(self.file.attempt().io(source));
+                    return Err(self.file.attempt("read").io(source));
                 }
             };
             let piece = flow.next(self.file).await?;
@@ -211,7 +211,7 @@ impl ByteStream for Read<'_> {
 
 impl Flow {
     async fn next(&mut self, file: &S3File) -> Result<Option<Bytes>, OriginError> {
-        let attempt = file.attempt();
+        let attempt = file.attempt("read");
         while self.piece.is_empty() {
             if self.left == 0 && !self.is_exact {
                 return Ok(None); // what follows was not asked for
