@@ -8,4 +8,4 @@ mod sftp;
 pub use local::{LocalConfig, LocalOrigin};
 pub use mounted::{MountedConfig, MountedOrigin};
 pub use s3::{S3Config, S3Origin};
-pub use sftp::{SftpConfig, SftpOrigin};
+pub use sftp::{HashCommand, SftpConfig, SftpOrigin};

@@ -7,6 +7,7 @@
 mod auth;
 mod failure;
 mod file;
+mod hash;
 mod known_hosts;
 mod pool;
 mod session;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use musicfs_core::checksum::Checksum;
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::{
     BoxFuture, Depth, DirStream, Origin, OriginError, OriginFile, OriginKind, Watch,
@@ -28,8 +30,11 @@ use musicfs_core::version::{ContentVersion, OriginKey};
 
 use failure::Failure;
 use file::SftpFile;
+use hash::Question;
 use pool::{Lease, Pool};
 use walk::WalkStream;
+
+pub use hash::HashCommand;
 
 /// How long a connection may take to be made, and how long any operation waits while nothing at
 /// all comes.
@@ -60,6 +65,8 @@ pub struct SftpConfig {
     pub agent_socket: Option<PathBuf>,
     /// What names this place to other nodes, in place of host key, user and root.
     pub identity: Option<String>,
+    /// The program that computes checksums on the server; `None` if none may be run.
+    pub hash_command: Option<HashCommand>,
 }
 
 /// The `sftp` origin: a directory of an SFTP server.
@@ -73,6 +80,7 @@ pub struct SftpOrigin {
     /// What people call it.
     name: Arc<str>,
     pool: Arc<Pool>,
+    hash_command: Option<HashCommand>,
 }
 
 impl SftpOrigin {
@@ -90,6 +98,7 @@ impl SftpOrigin {
             identity: identity.map(|identity| OriginKey(identity.as_bytes().into())),
             root: config.root.clone(),
             name: display_name(&config).into(),
+            hash_command: config.hash_command,
             pool: Arc::new(Pool::new(config, patience)),
         }
     }
@@ -172,6 +181,30 @@ impl Origin for SftpOrigin {
         })
     }
 
+    /// The protocol has no checksums that servers know: a command computes one, where that is
+    /// allowed.
+    fn checksum<'a>(
+        &'a self,
+        path: &'a OriginPath,
+        expected: &'a ContentVersion,
+    ) -> BoxFuture<'a, Result<Option<Checksum>, OriginError>> {
+        Box::pin(async move {
+            let Some(command) = self.hash_command else {
+                return Ok(None);
+            };
+            let question = Question {
+                origin: &self.id,
+                pool: &self.pool,
+                root: &self.name,
+                command,
+                path,
+                expected,
+            };
+            let asked = question.ask().await;
+            asked.map_err(|failure| failure.at("compute the checksum of", path, &self.name))
+        })
+    }
+
     /// The protocol knows no way to be told of changes.
     fn watch(&self) -> Result<Option<Box<dyn Watch>>, OriginError> {
         Ok(None)
@@ -218,6 +251,7 @@ mod tests {
                 key_files: Vec::new(),
                 agent_socket: None,
                 identity: None,
+                hash_command: None,
             })
         };
         assert_eq!(name("nas", 22, "/music"), "sftp://me@nas/music");

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
+#[path = "sftp/checksum.rs"]
+mod checksum;
 #[path = "sftp/connect.rs"]
 mod connect;
 #[path = "sftp/limits.rs"]

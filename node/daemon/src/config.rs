@@ -174,6 +174,7 @@ impl Config {
             kind: Some(origin.kind.as_str().to_owned()),
             priority: Some(origin.priority),
             identity: origin.identity.clone(),
+            rescan_seconds: origin.rescan_seconds(),
             ..origin.place.to_entry()
         };
         ConfigFile {
@@ -421,6 +422,7 @@ mod tests {
                     endpoint = \"http://h/\"\nregion = \"r\"\nprofile = \"p\"\n\
                     [[origins]]\ntype = \"sftp\"\nhost = \"h\"\nuser = \"u\"\nport = 23\n\
                     path = \"m\"\nkey_file = \"/k\"\nknown_hosts = \"/h\"\n\
+                    hash_command = \"sha1sum\"\nrescan_seconds = 10\n\
                     [[origins]]\ntype = \"smb\"\npath = \"/n/b\"";
         let shown = resolve(text, Purpose::Mount).unwrap().to_file();
         let again = resolve(&toml::to_string(&shown).unwrap(), Purpose::Mount).unwrap();

@@ -4,12 +4,13 @@
 //! further channels would share the same TCP stream and the same encrypting process at the other
 //! end. What more channels would give, more connections give better (see the pool).
 
+mod exec;
 mod handles;
 mod start;
 mod tasks;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::lock;
 use super::transport::Host;
 use super::wire::{Attrs, Name, Reply, Request, status};
 
+pub(crate) use exec::Ran;
 pub(crate) use handles::{OpenHandle, Slot};
 pub(crate) use start::{Connected, check_root, connect, missing};
 
@@ -56,6 +58,10 @@ pub(crate) struct Session {
     slots: Mutex<Vec<Weak<Slot>>>,
     closing: Mutex<Vec<handles::Closing>>,
     has_closing: Notify,
+    /// Commands that run beside SFTP.
+    commands_count: AtomicUsize,
+    /// It was found out that the server runs none.
+    pub(crate) refuses_commands: AtomicBool,
 }
 
 struct State {

@@ -18,6 +18,8 @@ use crate::WAIT;
 pub(crate) struct Server {
     dir: TempDir,
     pub(crate) port: u16,
+    /// What every session runs, whatever it asks for.
+    forced: String,
     running: Option<Child>,
 }
 
@@ -28,6 +30,28 @@ impl Server {
 
     /// A server whose host key is of the given kind.
     pub(crate) fn start_with(kind: &str) -> Self {
+        Self::start_forced(kind, "ForceCommand internal-sftp")
+    }
+
+    /// A server that runs what it is asked to, SFTP and commands.
+    pub(crate) fn start_open() -> Self {
+        Self::start_forced("ed25519", "")
+    }
+
+    /// A server that runs this script of sh, which finds what was asked for in
+    /// `$SSH_ORIGINAL_COMMAND`.
+    pub(crate) fn start_scripted(script: &str) -> Self {
+        let mut server = Self::start_open();
+        server.kill();
+        let file = server.file("script");
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        server.forced = format!("ForceCommand {}", file.display());
+        server.restart();
+        server
+    }
+
+    fn start_forced(kind: &str, forced: &str) -> Self {
         // sshd(8) separates its privileges there.
         std::fs::create_dir_all("/run/sshd").unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -41,6 +65,7 @@ impl Server {
         let mut server = Self {
             dir,
             port,
+            forced: forced.to_owned(),
             running: None,
         };
         server.know(&server.file("host.pub"));
@@ -85,6 +110,7 @@ impl Server {
             key_files: vec![self.file("none"), self.file("key")],
             agent_socket: None,
             identity: None,
+            hash_command: None,
         }
     }
 
@@ -98,10 +124,11 @@ impl Server {
         let config = format!(
             "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nMaxStartups 100\n\
-             Subsystem sftp internal-sftp\nForceCommand internal-sftp\n",
+             Subsystem sftp internal-sftp\n{}\n",
             self.port,
             file("host"),
             file("authorized"),
+            self.forced,
         );
         std::fs::write(self.file("config"), config).unwrap();
         // A namespace of its own: its sessions end with it.

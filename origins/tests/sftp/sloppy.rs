@@ -87,6 +87,7 @@ impl Sloppy {
             key_files: vec![self.dir.path().join("key")],
             agent_socket: None,
             identity: None,
+            hash_command: None,
         };
         SftpOrigin::with_patience(config, Duration::from_secs(10))
     }

@@ -61,6 +61,7 @@ fn sftp(name: &str, server: &SftpServer, port: u16, root: &Path) -> Arc<dyn Orig
         key_files: vec![server.key_file()],
         agent_socket: None,
         identity: None,
+        hash_command: None,
     };
     Arc::new(SftpOrigin::new(config))
 }

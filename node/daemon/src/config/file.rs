@@ -37,7 +37,7 @@ const KEYS: [&str; 20] = [
 ];
 
 /// The keys of one `[[origins]]` table, whatever its type.
-const ORIGIN_KEYS: [&str; 16] = [
+const ORIGIN_KEYS: [&str; 18] = [
     "id",
     "type",
     "path",
@@ -52,8 +52,10 @@ const ORIGIN_KEYS: [&str; 16] = [
     "user",
     "known_hosts",
     "key_file",
+    "hash_command",
     "priority",
     "identity",
+    "rescan_seconds",
 ];
 
 /// The kinds of origin that have a key of a place; the other keys belong to all.
@@ -62,7 +64,9 @@ fn kinds_of(key: &str) -> &'static [OriginKind] {
     match key {
         "path" => &[Local, Nfs, Smb, Sftp],
         "bucket" | "prefix" | "endpoint" | "region" | "path_style" | "profile" => &[S3],
-        "host" | "port" | "user" | "known_hosts" | "key_file" => &[Sftp],
+        "host" | "port" | "user" | "known_hosts" | "key_file" | "hash_command" => &[Sftp],
+        // A local directory is watched.
+        "rescan_seconds" => &[Nfs, Smb, S3, Sftp],
         _ => &OriginKind::ALL,
     }
 }
@@ -212,12 +216,18 @@ pub(crate) struct OriginEntry {
     /// SFTP: the private key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key_file: Option<PathBuf>,
+    /// SFTP: the program that computes checksums there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hash_command: Option<String>,
     /// Lower is tried first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<u32>,
     /// What names the place on every node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<String>,
+    /// How often it is listed, unless it is local.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rescan_seconds: Option<u32>,
 }
 
 impl ConfigFile {

@@ -33,7 +33,7 @@ const SECRET_NAMES: [&str; 5] = ["pass", "pw", "pwd", "key", "sas"];
 const S3_KEYS: [&str; 4] = ["endpoint", "region", "path_style", "profile"];
 
 /// The same for a directory of an SFTP server.
-const SFTP_KEYS: [&str; 2] = ["known_hosts", "key_file"];
+const SFTP_KEYS: [&str; 3] = ["known_hosts", "key_file", "hash_command"];
 
 /// The port of a URL that names none.
 pub(super) const SFTP_PORT_DEFAULT: u16 = 22;
@@ -334,6 +334,7 @@ fn sftp(
         path: Some(decode(path)?),
         known_hosts: take(pairs, "known_hosts").map(Into::into),
         key_file: take(pairs, "key_file").map(Into::into),
+        hash_command: take(pairs, "hash_command"),
         ..entry
     })
 }

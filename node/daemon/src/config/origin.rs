@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::OriginKind;
 use musicfs_core::path::OriginPath;
+use musicfs_origins::HashCommand;
 
 use super::ConfigError;
 use super::endpoint::{parse_endpoint, parse_host};
@@ -22,6 +24,13 @@ const SLUG_LEN_MAX: usize = 40;
 /// "General purpose bucket naming rules").
 const BUCKET_LEN_MAX: usize = 255;
 
+/// How often a remote origin is listed: nothing tells of its changes, and a listing of a large
+/// bucket costs time and money.
+const RESCAN_SECONDS_DEFAULT: u32 = 15 * 60;
+
+/// More often it would be listed nearly all the time.
+const RESCAN_SECONDS_MIN: u32 = 10;
+
 /// One origin, complete and checked. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OriginConfig {
@@ -35,8 +44,18 @@ pub(crate) struct OriginConfig {
     pub(crate) priority: u32,
     /// What names the place on every node, if not the place itself.
     pub(crate) identity: Option<String>,
+    /// How often it is listed; whole seconds. Of no use for a local one, which is watched.
+    pub(crate) rescan_every: Duration,
     /// Whether the id was made of the place.
     pub(crate) implicit: bool,
+}
+
+impl OriginConfig {
+    /// The value of `rescan_seconds`; `None` for a local origin, which has no such key.
+    pub(super) fn rescan_seconds(&self) -> Option<u32> {
+        let seconds = u32::try_from(self.rescan_every.as_secs()).ok();
+        seconds.filter(|_| self.kind.is_cached())
+    }
 }
 
 /// Where an origin is and how it is reached, without secrets.
@@ -75,6 +94,8 @@ pub(crate) enum OriginPlace {
         known_hosts: Option<PathBuf>,
         /// The private key, if not the usual ones.
         key_file: Option<PathBuf>,
+        /// The program that computes checksums there, if one may be run.
+        hash_command: Option<HashCommand>,
     },
 }
 
@@ -126,6 +147,7 @@ impl OriginPlace {
                 root,
                 known_hosts,
                 key_file,
+                hash_command,
             } => OriginEntry {
                 host: Some(host),
                 port: Some(port),
@@ -133,6 +155,7 @@ impl OriginPlace {
                 path: Some(typed_root(&root)),
                 known_hosts,
                 key_file,
+                hash_command: hash_command.map(|command| command.as_str().to_owned()),
                 ..OriginEntry::default()
             },
         }
@@ -273,6 +296,10 @@ fn resolve_one(
         OriginKind::S3 => s3(entry)?,
         OriginKind::Sftp => sftp(entry, environment).map_err(wrong)?,
     };
+    let rescan_seconds = entry.rescan_seconds.unwrap_or(RESCAN_SECONDS_DEFAULT);
+    if rescan_seconds < RESCAN_SECONDS_MIN {
+        return Err(wrong("its rescan_seconds must be 10 or more"));
+    }
     let id = match &entry.id {
         Some(id) => OriginId::new(id).map_err(|_| ConfigError::OriginId { id: id.clone() })?,
         None => implicit_id(&place),
@@ -283,6 +310,7 @@ fn resolve_one(
         place,
         priority: entry.priority.unwrap_or(kind.default_priority()),
         identity: entry.identity.clone(),
+        rescan_every: Duration::from_secs(rescan_seconds.into()),
         implicit: entry.id.is_none(),
     })
 }
@@ -395,6 +423,13 @@ fn sftp(entry: &OriginEntry, environment: &Environment) -> Result<OriginPlace, &
         },
         None => Ok(None),
     };
+    let hash_command =
+        match entry.hash_command.as_deref() {
+            Some(name) => Some(HashCommand::from_name(name).ok_or(
+                "its hash_command is unknown: use \"md5sum\", \"sha1sum\" or \"sha256sum\"",
+            )?),
+            None => None,
+        };
     Ok(OriginPlace::Sftp {
         host: parse_host(host)?,
         port,
@@ -408,6 +443,7 @@ fn sftp(entry: &OriginEntry, environment: &Environment) -> Result<OriginPlace, &
             &entry.key_file,
             "its key_file must be an absolute path, or start with ~/",
         )?,
+        hash_command,
     })
 }
 

@@ -102,4 +102,9 @@ pub(crate) const STARTER: &str = r##"# Configuration of MusicFS. Everything here
 #path = "/srv/music"
 #known_hosts = "~/.ssh/known_hosts"
 #key_file = "~/.ssh/id_ed25519"
+# A program of the server that this user may run there: "md5sum", "sha1sum" or "sha256sum". With it,
+# a file of which only the tags changed is fetched in part.
+#hash_command = "md5sum"
+# How often it is listed to find changes, in seconds; every type but "local" has this.
+#rescan_seconds = 900
 "##;

@@ -87,21 +87,20 @@ fn port(
                 root,
                 known_hosts,
                 key_file,
+                hash_command,
             },
-        ) => {
-            let usual = &config.ssh;
-            Ok(Arc::new(SftpOrigin::new(SftpConfig {
-                id,
-                host: host.clone(),
-                port: *port,
-                user: user.clone(),
-                root: root.clone(),
-                known_hosts: this_or(known_hosts.as_ref(), &usual.known_hosts),
-                key_files: this_or(key_file.as_ref(), &usual.key_files),
-                agent_socket: usual.agent_socket.clone(),
-                identity,
-            })))
-        }
+        ) => Ok(Arc::new(SftpOrigin::new(SftpConfig {
+            id,
+            host: host.clone(),
+            port: *port,
+            user: user.clone(),
+            root: root.clone(),
+            known_hosts: this_or(known_hosts.as_ref(), &config.ssh.known_hosts),
+            key_files: this_or(key_file.as_ref(), &config.ssh.key_files),
+            agent_socket: config.ssh.agent_socket.clone(),
+            identity,
+            hash_command: *hash_command,
+        }))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ async fn shake_hands(
         slots: Mutex::default(),
         closing: Mutex::default(),
         has_closing: Notify::new(),
+        commands_count: AtomicUsize::new(0),
+        refuses_commands: AtomicBool::new(false),
     });
     // Both end with the session's token.
     tokio::spawn(tasks::receive(Arc::clone(&session), reader));

@@ -49,7 +49,7 @@ pub(super) async fn keep(session: Arc<Session>) {
     loop {
         let deadline = {
             let state = lock(&session.state);
-            match state.waiting.is_empty() {
+            match state.waiting.is_empty() && !session.runs_command() {
                 true => state.progress + idle,
                 false => Instant::now() + idle,
             }
@@ -65,7 +65,8 @@ pub(super) async fn keep(session: Arc<Session>) {
             () = tokio::time::sleep_until(deadline) => {
                 let is_idle = {
                     let state = lock(&session.state);
-                    state.waiting.is_empty() && state.progress.elapsed() >= idle
+                    let is_unused = state.waiting.is_empty() && !session.runs_command();
+                    is_unused && state.progress.elapsed() >= idle
                 };
                 if is_idle {
                     session.end_with(Failure::lost(io::ErrorKind::ConnectionAborted));

@@ -53,6 +53,8 @@ fn every_listed_key_is_one_that_the_file_takes_and_no_other() {
         user = "u"
         known_hosts = "/h"
         key_file = "/k"
+        hash_command = "md5sum"
+        rescan_seconds = 60
     "#;
     let file = ConfigFile::parse(full, Path::new("c.toml")).unwrap();
     let table: toml::Table = toml::to_string(&file).unwrap().parse().unwrap();

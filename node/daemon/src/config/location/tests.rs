@@ -77,9 +77,10 @@ fn the_url_of_an_sftp_directory_is_absolute_or_below_the_login_directory() {
         Some(22),
         "/",
     );
-    let entry = parse_location("sftp://nas/m?key_file=/k&known_hosts=~/h").unwrap();
+    let entry = parse_location("sftp://nas/m?key_file=/k&known_hosts=~/h&hash_command=x").unwrap();
     assert_eq!(entry.key_file, Some("/k".into()));
     assert_eq!(entry.known_hosts, Some("~/h".into()));
+    assert_eq!(entry.hash_command.as_deref(), Some("x"));
 }
 
 #[test]

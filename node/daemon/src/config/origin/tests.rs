@@ -183,6 +183,7 @@ fn an_sftp_origin_is_completed_with_the_user_and_the_login_directory() {
         kind: Some("sftp".into()),
         host: Some("NAS".into()),
         key_file: Some("~/k".into()),
+        hash_command: Some("sha256sum".into()),
         ..OriginEntry::default()
     };
     let expect = OriginPlace::Sftp {
@@ -192,6 +193,7 @@ fn an_sftp_origin_is_completed_with_the_user_and_the_login_directory() {
         root: String::new(),
         known_hosts: None,
         key_file: Some("/home/ann/k".into()),
+        hash_command: Some(HashCommand::Sha256),
     };
     assert_eq!(
         resolved(std::slice::from_ref(&origin)).unwrap()[0].place,
@@ -203,7 +205,7 @@ fn an_sftp_origin_is_completed_with_the_user_and_the_login_directory() {
     };
     let error = resolve(std::slice::from_ref(&origin), &nameless).unwrap_err();
     assert!(error.to_string().contains("user is missing"), "{error}");
-    let spoilt: [fn(&mut OriginEntry); 8] = [
+    let spoilt: [fn(&mut OriginEntry); 10] = [
         |origin| origin.host = None,
         |origin| origin.host = Some("a b".into()),
         |origin| origin.user = Some(String::new()),
@@ -212,12 +214,33 @@ fn an_sftp_origin_is_completed_with_the_user_and_the_login_directory() {
         |origin| origin.path = Some("sftp://nas/m".into()),
         |origin| origin.key_file = Some("k".into()),
         |origin| origin.known_hosts = Some("k".into()),
+        |origin| origin.hash_command = Some("md5sum; true".into()),
+        |origin| origin.hash_command = Some(String::new()),
     ];
     for (index, spoil) in spoilt.into_iter().enumerate() {
         let mut origin = origin.clone();
         spoil(&mut origin);
         let error = resolved(&[origin]).expect_err(&index.to_string());
         assert!(!error.to_string().contains("hunter"), "{error}");
+    }
+}
+
+#[test]
+fn a_remote_origin_is_listed_as_often_as_it_is_told() {
+    let every = |seconds: Option<u32>| {
+        let shared = OriginEntry {
+            kind: Some("nfs".into()),
+            rescan_seconds: seconds,
+            ..entry(None, "/n")
+        };
+        Ok::<_, ConfigError>(resolved(&[shared])?.remove(0).rescan_every.as_secs())
+    };
+    assert_eq!(every(None).unwrap(), 900);
+    assert_eq!(every(Some(10)).unwrap(), 10);
+    assert_eq!(every(Some(u32::MAX)).unwrap(), u64::from(u32::MAX));
+    for seconds in [0, 9] {
+        let error = every(Some(seconds)).unwrap_err();
+        assert!(error.to_string().contains("rescan_seconds"), "{error}");
     }
 }
 
