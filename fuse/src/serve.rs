@@ -103,6 +103,7 @@ impl Server {
                 return reply.error(errno::of_kind_by_inode(error.kind()));
             }
         };
+        let keeps_cache = file.keeps_cache();
         let handle = Handle {
             node: *file.node(),
             file,
@@ -118,7 +119,10 @@ impl Server {
         // page cache; the kernel refuses it together with KEEP_CACHE.
         let flags = FopenFlags::FOPEN_NOFLUSH;
         match &opened.mode {
-            Mode::Cached => reply.opened(fh, flags | FopenFlags::FOPEN_KEEP_CACHE),
+            Mode::Cached if keeps_cache => {
+                reply.opened(fh, flags | FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Mode::Cached => reply.opened(fh, flags),
             Mode::Passthrough(backing) => reply.opened_passthrough(fh, flags, backing),
         }
     }

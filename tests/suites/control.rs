@@ -98,10 +98,9 @@ async fn what_later_versions_answer_says_unimplemented() {
             .subscribe_events(v1::EventFilter::default())
             .await
             .map(drop),
-        client.reload(()).await.map(drop),
     ]
     .map(|answer| answer.unwrap_err().code());
-    assert_eq!(codes, [Code::Unimplemented; 4]);
+    assert_eq!(codes, [Code::Unimplemented; 3]);
     let mut peers = v1::peers_client::PeersClient::new(connect(&home.socket()).await);
     assert_eq!(
         peers.list_peers(()).await.unwrap_err().code(),

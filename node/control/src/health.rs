@@ -37,7 +37,10 @@ pub(crate) async fn report(reporter: HealthReporter, context: ControlContext) {
             continue;
         };
         for origin in origins {
+            let name = format!("origin/{}", origin.row.name);
             let Some(health) = origin.health else {
+                // Not configured any more.
+                reporter.clone().clear_service_status(&name).await;
                 continue;
             };
             let status = match health.state {
@@ -45,9 +48,7 @@ pub(crate) async fn report(reporter: HealthReporter, context: ControlContext) {
                 HealthState::Healthy | HealthState::Degraded => ServingStatus::Serving,
                 HealthState::Unhealthy => ServingStatus::NotServing,
             };
-            reporter
-                .set_service_status(format!("origin/{}", origin.row.name), status)
-                .await;
+            reporter.set_service_status(name, status).await;
         }
     }
 }

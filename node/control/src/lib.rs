@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use musicfs_library::Library;
+use musicfs_library::{Library, Reloaded};
 use musicfs_proto::v1;
 use musicfs_proto::v1::music_fs_server::MusicFsServer;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,21 @@ pub struct ShutdownOrder {
     pub drain: Duration,
 }
 
+/// A request to read the configuration again.
+pub struct ReloadOrder {
+    /// Where the outcome goes; an error is told as it is.
+    pub reply: oneshot::Sender<Result<ReloadOutcome, String>>,
+}
+
+/// What reading the configuration again came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadOutcome {
+    /// What became of the origins.
+    pub reloaded: Reloaded,
+    /// Other keys that changed; they wait for the next start.
+    pub keys_deferred: Vec<String>,
+}
+
 /// What the services answer from.
 #[derive(Clone)]
 pub struct ControlContext {
@@ -51,6 +66,8 @@ pub struct ControlContext {
     pub mount: Arc<dyn MountView>,
     /// Where requests to shut down go.
     pub shutdown: mpsc::Sender<ShutdownOrder>,
+    /// Where requests to reload go.
+    pub reload: mpsc::Sender<ReloadOrder>,
     /// The drain time of a request that names none.
     pub drain_default: Duration,
     /// When the daemon started.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use musicfs_core::id::OriginId;
 use musicfs_library::{Health, HealthState, OriginStatus, Phase, Progress};
 use musicfs_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::error::status;
-use crate::{ControlContext, ShutdownOrder};
+use crate::{ControlContext, ReloadOrder, ShutdownOrder};
 
 /// Progress messages that wait for a slow client; older ones are dropped for newer.
 const PROGRESS_MAX: usize = 16;
@@ -235,7 +235,27 @@ impl v1::music_fs_server::MusicFs for Service {
     }
 
     async fn reload(&self, _: Request<()>) -> Answer<v1::ReloadResponse> {
-        not_offered("reloading the configuration")
+        let (reply, outcome) = oneshot::channel();
+        let closing = |_| Status::unavailable("the daemon is ending");
+        let order = ReloadOrder { reply };
+        self.context
+            .reload
+            .send(order)
+            .await
+            .map_err(|_| closing(()))?;
+        let outcome = outcome.await.map_err(|_| closing(()))?;
+        let outcome = outcome.map_err(Status::failed_precondition)?;
+        let names = |ids: &[OriginId]| ids.iter().map(ToString::to_string).collect();
+        let is_changed = !outcome.reloaded.is_nothing();
+        Ok(Response::new(v1::ReloadResponse {
+            origins_added: names(&outcome.reloaded.added),
+            origins_removed: names(&outcome.reloaded.removed),
+            keys_applied: is_changed
+                .then(|| "origins".to_owned())
+                .into_iter()
+                .collect(),
+            keys_deferred: outcome.keys_deferred,
+        }))
     }
 }
 

@@ -28,6 +28,24 @@ pub enum ErrorKind {
     Unsupported,
 }
 
+impl ErrorKind {
+    /// True if the same request to the same place may do better later: the fault is the place's, and
+    /// not that of what was asked for. Exhaustive on purpose: a new kind must choose.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Unavailable | Self::DeadlineExceeded => true,
+            Self::NotFound
+            | Self::Stale
+            | Self::Denied
+            | Self::Invalid
+            | Self::Corrupt
+            | Self::Exhausted
+            | Self::Cancelled
+            | Self::Unsupported => false,
+        }
+    }
+}
+
 /// An error with its causes on one line, each behind a colon.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

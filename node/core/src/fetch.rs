@@ -10,8 +10,8 @@
 //! ahead of it; a *player* gets the rest of the file, if so configured.
 //!
 //! Beside it lie the other decisions about a flight: [`Budget`] admits flights over all objects,
-//! [`Retry`] says whether one that failed is tried again, [`Latency`] how long to wait for a
-//! source.
+//! [`Rota`] says whom to ask after a source failed, and [`Retry`] when again; [`Latency`] how long to
+//! wait for one.
 
 mod budget;
 mod flights;
@@ -20,6 +20,7 @@ mod pause;
 mod planner;
 mod reader;
 mod retry;
+mod rota;
 mod wish;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use budget::Budget;
 pub use latency::Latency;
 pub use planner::Planner;
 pub use retry::Retry;
+pub use rota::{Next, Rota};
 
 use crate::origin::PIECE_BYTES_MAX;
 

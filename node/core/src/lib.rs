@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod error;
 pub mod extents;
 pub mod fetch;
+pub mod health;
 pub mod id;
 pub mod manifest;
 pub mod names;

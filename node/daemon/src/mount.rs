@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_control::ShutdownOrder;
+use musicfs_control::{ReloadOrder, ReloadOutcome, ShutdownOrder};
 use musicfs_core::error::{ErrorKind, with_causes};
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::{OriginError, OriginKind, Refusal};
@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::wire;
+use crate::error::Error;
+use crate::wire::{self, Wired};
 
 /// Why mounting or serving failed. Messages read after "cannot".
 #[derive(Debug, thiserror::Error)]
@@ -151,16 +152,22 @@ pub(crate) struct Running {
     pub(crate) control: JoinHandle<()>,
     pub(crate) stopping: CancellationToken,
     pub(crate) orders: mpsc::Receiver<ShutdownOrder>,
+    pub(crate) reloads: mpsc::Receiver<ReloadOrder>,
     pub(crate) drain: Duration,
+    pub(crate) wired: Wired,
 }
 
 /// Mounts and serves until a signal, the control API, or an unmount from outside ends it.
 ///
-/// Tells a service manager when the mount answers, and when it begins to end.
+/// Tells a service manager when the mount answers, and when it begins to end. `read_again` reads the
+/// configuration anew, for a reload.
 ///
 /// # Errors
 /// [`MountError`] if it never served, or ended badly.
-pub(crate) async fn run(config: Config) -> Result<(), MountError> {
+pub(crate) async fn run(
+    config: Config,
+    read_again: impl Fn() -> Result<Config, Error>,
+) -> Result<(), MountError> {
     // Caught from here on: a signal that comes while it mounts ends it right after.
     let mut signals = Signals::catch();
     let mut running = start(config).await?;
@@ -172,8 +179,16 @@ pub(crate) async fn run(config: Config) -> Result<(), MountError> {
             }
             signal = signals.next() => match signal {
                 Caught::End => break running.drain,
-                Caught::Hangup => running.library.rescan_all(),
+                Caught::Hangup => {
+                    // What went wrong has been logged.
+                    let _ = running.reload(&read_again).await;
+                    running.library.rescan_all();
+                }
             },
+            Some(order) = running.reloads.recv() => {
+                // Whoever asked may have gone.
+                let _ = order.reply.send(running.reload(&read_again).await);
+            }
             () = running.mounted.wait() => break Duration::ZERO,
         }
     };
@@ -210,6 +225,48 @@ impl Running {
         Ok(())
     }
 
+    /// Takes the origins from the configuration as it is now. A mistake in it changes nothing.
+    async fn reload(
+        &mut self,
+        read_again: impl Fn() -> Result<Config, Error>,
+    ) -> Result<ReloadOutcome, String> {
+        tell(sd_notify::NotifyState::Reloading);
+        let outcome = match read_again() {
+            Ok(config) => wire::reload(&self.library, &mut self.wired, config)
+                .await
+                .map_err(|error| with_causes(&error)),
+            Err(error) => Err(with_causes(&error)),
+        };
+        match &outcome {
+            Ok(ReloadOutcome {
+                reloaded,
+                keys_deferred,
+            }) => {
+                let names = |ids: &[OriginId]| {
+                    let names: Vec<&str> = ids.iter().map(OriginId::as_str).collect();
+                    names.join(" ")
+                };
+                tracing::info!(
+                    added = names(&reloaded.added),
+                    removed = names(&reloaded.removed),
+                    changed = names(&reloaded.changed),
+                    "the configuration was read again"
+                );
+                if !keys_deferred.is_empty() {
+                    let keys = keys_deferred.join(" ");
+                    tracing::warn!(keys, "these settings take effect at the next start");
+                }
+            }
+            Err(error) => tracing::error!(
+                error,
+                "the configuration cannot be used; the origins stay as they were: correct it and \
+                 send SIGHUP again"
+            ),
+        }
+        tell(sd_notify::NotifyState::Ready);
+        outcome
+    }
+
     /// Unmounts and ends, giving open files the configured time.
     ///
     /// # Errors
@@ -236,7 +293,7 @@ impl Running {
 enum Caught {
     /// SIGTERM or SIGINT: end.
     End,
-    /// SIGHUP: look at all origins again.
+    /// SIGHUP: read the configuration again and look at all origins.
     Hangup,
 }
 

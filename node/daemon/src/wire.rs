@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use musicfs_control::{ControlContext, MountView, Socket, SocketPath};
+use musicfs_control::{ControlContext, MountView, ReloadOutcome, Socket, SocketPath};
 use musicfs_fuse::{FuseStats, MountOptions};
 use musicfs_index::{Index, Layout, Opened};
 use musicfs_library::Library;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::mount::{MountError, Running};
+use origins::Origins;
 
 /// Threads that take requests from the kernel: what they do takes microseconds, so a few serve all.
 const FUSE_THREADS_MAX: usize = 4;
@@ -28,6 +29,9 @@ const FIRST_FILES_WAIT_MAX: Duration = Duration::from_millis(300);
 
 /// Requests to shut down that wait: one is enough, for they all mean the same.
 const SHUTDOWN_ORDERS_MAX: usize = 1;
+
+/// Requests to reload that wait for one another.
+const RELOAD_ORDERS_MAX: usize = 4;
 
 /// The mount as the control socket sees it.
 struct View {
@@ -64,17 +68,19 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
             "the index was damaged; it is kept under this name, and the origins are scanned again"
         );
     }
-    let origins = origins::origins(config, index.reader.installation()?)?;
+    let installation = index.reader.installation()?;
+    let origins = Origins::default().make(config, installation)?;
+    let ports = origins.ports();
     if opened == Opened::New {
         // With an index, an origin that is away stays listed. Without one there is nothing to show.
-        origins::check(&origins, origins::CHECK_TIMEOUT).await?;
+        origins::check(&ports, origins::CHECK_TIMEOUT).await?;
     }
     let socket = Socket::bind(SocketPath {
         socket: config.paths.socket.clone(),
         link: config.paths.socket_link.clone(),
     })?;
-    let cache = cache::open(config, &origins)?;
-    let library = Arc::new(Library::start(index, origins, cache).await?);
+    let cache = cache::open(config, &ports)?;
+    let library = Arc::new(Library::start(index, origins.setups(), cache).await?);
     if opened != Opened::Existing {
         library.wait_for_files(FIRST_FILES_WAIT_MAX).await;
     }
@@ -87,6 +93,7 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
     };
     let stopping = CancellationToken::new();
     let (shutdown, orders) = mpsc::channel(SHUTDOWN_ORDERS_MAX);
+    let (reload, reloads) = mpsc::channel(RELOAD_ORDERS_MAX);
     let view = View {
         mount_point: mounted.mount_point().to_owned(),
         stats: mounted.stats(),
@@ -95,6 +102,7 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
         library: library.clone(),
         mount: Arc::new(view),
         shutdown,
+        reload,
         drain_default: config.drain_timeout,
         started,
         stopping: stopping.clone(),
@@ -109,8 +117,60 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
         control,
         stopping,
         orders,
+        reloads,
         drain,
+        wired: Wired {
+            config: config.clone(),
+            origins,
+            installation,
+        },
     })
+}
+
+/// What a running instance was made from.
+pub(crate) struct Wired {
+    config: Config,
+    origins: Origins,
+    installation: [u8; 16],
+}
+
+/// Has a running library use the origins of `config` from now on; says what else in it waits for the
+/// next start.
+///
+/// # Errors
+/// [`MountError`] if an origin cannot be used; all is as it was then.
+pub(crate) async fn reload(
+    library: &Library,
+    wired: &mut Wired,
+    config: Config,
+) -> Result<ReloadOutcome, MountError> {
+    let origins = wired.origins.make(&config, wired.installation)?;
+    let reloaded = library.reload(origins.setups()).await?;
+    let keys_deferred = differences(&wired.config, &config);
+    wired.origins = origins;
+    Ok(ReloadOutcome {
+        reloaded,
+        keys_deferred,
+    })
+}
+
+/// The keys, but for the origins, whose values differ.
+fn differences(old: &Config, new: &Config) -> Vec<String> {
+    let values = |config: &Config| match serde_json::json!(config.to_file()) {
+        serde_json::Value::Object(values) => values,
+        _ => unreachable!("a file is a table of keys"),
+    };
+    let (old, new) = (values(old), values(new));
+    let differs = |key: &&String| *key != "origins" && old.get(*key) != new.get(*key);
+    let mut keys: Vec<String> = old
+        .keys()
+        .chain(new.keys())
+        .filter(differs)
+        .cloned()
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 fn layout(config: &Config) -> Layout {

@@ -12,15 +12,14 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use musicfs_core::extents::Extents;
-use musicfs_core::fetch::{Latency, Options};
+use musicfs_core::fetch::Options;
 use musicfs_core::id::OriginId;
-use musicfs_core::origin::Origin;
 use musicfs_core::time::Timestamp;
 use musicfs_core::version::VersionKey;
 use musicfs_index::Found;
@@ -32,8 +31,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::proof;
+use crate::upstream::Roster;
 use gate::Gate;
 pub(crate) use handle::RemoteHandle;
+use remote::Fault;
 pub(crate) use remote::RemoteFile;
 use source::Source;
 
@@ -65,7 +67,9 @@ impl Default for FetchOptions {
 pub(crate) struct Fetcher {
     pub(crate) store: Arc<Store>,
     pub(crate) options: FetchOptions,
-    remotes: BTreeMap<OriginId, Remote>,
+    roster: Arc<Roster>,
+    /// Where copies are compared.
+    proofs: proof::Jobs,
     pub(crate) counters: Counters,
     /// Something was written to the store that is not durable yet.
     pub(crate) dirty: Notify,
@@ -75,12 +79,6 @@ pub(crate) struct Fetcher {
     stop: CancellationToken,
     /// Where flights run: reads and closes may come from threads that are not the runtime's.
     runtime: Handle,
-}
-
-/// A remote origin, and what is known of its speed.
-struct Remote {
-    origin: Arc<dyn Origin>,
-    latency: Arc<Mutex<Latency>>,
 }
 
 /// What was read, and from where.
@@ -105,21 +103,15 @@ impl Fetcher {
     pub(crate) fn new(
         store: Arc<Store>,
         options: FetchOptions,
-        origins: &[Arc<dyn Origin>],
+        roster: Arc<Roster>,
+        proofs: proof::Jobs,
         stop: CancellationToken,
     ) -> Self {
-        let remote = origins.iter().filter(|origin| origin.kind().is_cached());
-        let remotes = remote.map(|origin| {
-            let remote = Remote {
-                origin: origin.clone(),
-                latency: Arc::default(),
-            };
-            (origin.id().clone(), remote)
-        });
         Self {
             store,
             options,
-            remotes: remotes.collect(),
+            roster,
+            proofs,
             counters: Counters::default(),
             dirty: Notify::new(),
             gate: Arc::default(),
@@ -132,7 +124,8 @@ impl Fetcher {
 
     /// True if content of this origin is kept in the store.
     pub(crate) fn serves(&self, origin: &OriginId) -> bool {
-        self.remotes.contains_key(origin)
+        let upstream = self.roster.get(origin);
+        upstream.is_some_and(|upstream| upstream.origin().kind().is_cached())
     }
 
     /// The ranges of a file that tag readers touch.
@@ -143,41 +136,54 @@ impl Fetcher {
         })
     }
 
-    /// The file of an entry: the one in use, or a new one. Asks nothing of the origin.
+    /// The file of an entry: the one in use, or a new one. Asks nothing of an origin. `others` are
+    /// rows proven to have the same content as `found`, on other origins.
     ///
     /// # Errors
     /// [`Error::NoOrigin`] if it is not a remote one, [`Error::Store`] if the cache's disk fails in
     /// a way that reads cannot go around.
-    pub(crate) async fn file(self: &Arc<Self>, found: Found) -> Result<Arc<RemoteFile>, Error> {
+    pub(crate) async fn file(
+        self: &Arc<Self>,
+        found: Found,
+        others: Vec<Found>,
+    ) -> Result<Arc<RemoteFile>, Error> {
         let key = found.version_key;
-        if let Some(file) = self.in_use(key) {
-            return Ok(file);
-        }
-        let remote = self.remotes.get(&found.origin);
-        let remote = remote.ok_or_else(|| Error::NoOrigin {
-            origin: found.origin.clone(),
-        })?;
         let header = self.header(&found);
         let (store, size) = (self.store.clone(), found.version.size);
+        let none = Error::NoOrigin {
+            origin: found.origin.clone(),
+        };
+        let mut sources: Vec<_> = std::iter::once(found)
+            .chain(others)
+            .filter_map(|found| self.source(found))
+            .collect();
+        if let Some(file) = self.in_use(key) {
+            file.add_sources(sources);
+            return Ok(file);
+        }
+        if sources.is_empty() {
+            return Err(none);
+        }
         let object = blocking(move || store.object(key, size)).await??;
-        let source = Source::new(
-            remote.origin.clone(),
-            remote.latency.clone(),
-            found.path,
-            found.version,
-        );
         let mut files = self.files();
         // Somebody else may have been faster.
         if let Some(file) = files.get(&key).and_then(Weak::upgrade) {
+            file.add_sources(std::mem::take(&mut sources));
             return Ok(file);
         }
         let options = Options {
             complete_on_play: self.options.complete_on_play,
         };
-        let file = RemoteFile::new(self.clone(), object, source, header, options);
+        let file = RemoteFile::new(self.clone(), object, sources, header, options);
         let file = Arc::new(file);
         files.insert(key, Arc::downgrade(&file));
         Ok(file)
+    }
+
+    fn source(&self, found: Found) -> Option<Arc<Source>> {
+        let upstream = self.roster.get(&found.origin)?;
+        let is_cached = upstream.origin().kind().is_cached();
+        is_cached.then(|| Arc::new(Source::new(upstream, found.path, found.version)))
     }
 
     fn now(&self) -> Timestamp {

@@ -2,44 +2,34 @@
 
 mod debounce;
 mod extract;
-mod monitor;
 mod pass;
+mod progress;
 mod reconcile;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use musicfs_core::error::with_causes;
-use musicfs_core::origin::{Change, LostReason, Origin, OriginError, Watch};
+use musicfs_core::health::HealthState;
+use musicfs_core::origin::{Change, LostReason, OriginError, Watch};
 use musicfs_core::path::OriginPath;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
-use crate::error::Error;
+use crate::proof;
 use crate::shared::Shared;
+use crate::upstream::Upstream;
 use debounce::{Debounce, Places};
-pub(crate) use monitor::Monitor;
-pub use monitor::{Health, HealthState, Phase, Progress};
 use pass::{Again, Pass, PassError, RACY_NS};
-
-/// How often an origin that nobody uses is asked whether it is there.
-const CHECK_EVERY: Duration = Duration::from_secs(30);
+pub use progress::{Phase, Progress};
 
 /// How often an origin is walked whose changes cannot all be watched, or of which a part is away.
 const WALK_EVERY: Duration = Duration::from_secs(60);
-
-/// How often a remote origin is listed: nothing tells of its changes, and a listing of a large
-/// bucket costs time and money.
-const REMOTE_WALK_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// Files remembered to be looked at again; beyond, everything is listed again.
 const RACY_MAX: usize = 10_000;
 
 /// How long a pass that failed is left alone before the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-
-/// Requests that wait for the task of an origin.
-const REQUESTS_MAX: usize = 64;
 
 /// What others ask of an origin's task.
 pub(crate) enum Request {
@@ -52,44 +42,30 @@ pub(crate) enum Request {
 /// The way to an origin's task.
 pub(crate) type Requests = mpsc::Sender<Request>;
 
-/// Starts the task of an origin; it ends when `stop` is cancelled.
-pub(crate) fn spawn(
-    origin: Arc<dyn Origin>,
-    row: i64,
+/// Keeps the index true to an origin for as long as it is polled.
+pub(crate) async fn run(
+    upstream: Arc<Upstream>,
     shared: Arc<Shared>,
-    monitor: Arc<Monitor>,
-    stop: CancellationToken,
-) -> (Requests, tokio::task::JoinHandle<()>) {
-    let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+    inbox: mpsc::Receiver<Request>,
+) {
     let ingest = Ingest {
-        origin,
-        row,
+        upstream,
         shared,
-        monitor,
         inbox,
         watch: None,
         debounce: Debounce::default(),
         next_walk: Some(Instant::now()),
         walks_only: false,
-        next_check: Instant::now() + CHECK_EVERY,
         racy: Vec::new(),
         racy_due: None,
     };
-    let task = tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = ingest.run() => {}
-        }
-    });
-    (requests, task)
+    ingest.run().await;
 }
 
 /// The task of one origin.
 struct Ingest {
-    origin: Arc<dyn Origin>,
-    row: i64,
+    upstream: Arc<Upstream>,
     shared: Arc<Shared>,
-    monitor: Arc<Monitor>,
     inbox: mpsc::Receiver<Request>,
     watch: Option<Box<dyn Watch>>,
     debounce: Debounce,
@@ -97,7 +73,6 @@ struct Ingest {
     next_walk: Option<Instant>,
     /// Not all changes can be watched, so walks have to find them.
     walks_only: bool,
-    next_check: Instant,
     /// Files to look at again at `racy_due`.
     racy: Vec<OriginPath>,
     racy_due: Option<Instant>,
@@ -110,7 +85,7 @@ enum Wake {
     Debounced,
     Racy,
     Walk,
-    Check,
+    Back,
     Closed,
 }
 
@@ -122,7 +97,8 @@ impl Ingest {
                 Wake::Walk => {
                     self.walk().await.ok();
                 }
-                Wake::Check => self.check().await,
+                // What happened while it was away was not seen.
+                Wake::Back => self.next_walk = Some(Instant::now()),
                 Wake::Debounced => {
                     let places = self.debounce.take();
                     self.look_at(places).await;
@@ -135,7 +111,7 @@ impl Ingest {
                 }
                 Wake::Change(Some(change)) => self.changed(change),
                 Wake::Change(None) => {
-                    tracing::warn!(origin = %self.origin.id(), "the watch ended; walking instead");
+                    tracing::warn!(origin = %self.upstream.id(), "the watch ended; walking instead");
                     self.watch = None;
                     self.next_walk = Some(Instant::now());
                 }
@@ -177,13 +153,13 @@ impl Ingest {
             () = sleep(self.debounce.due()) => Wake::Debounced,
             () = sleep(self.racy_due) => Wake::Racy,
             change = change => Wake::Change(change),
-            () = sleep(Some(self.next_check)) => Wake::Check,
+            () = self.upstream.back.notified() => Wake::Back,
         }
     }
 
     fn changed(&mut self, change: Change) {
         if let Change::Lost(reason) = &change {
-            let origin = self.origin.id();
+            let origin = self.upstream.id();
             match reason {
                 LostReason::Overflow => {
                     tracing::warn!(%origin, "changes came faster than they could be watched; walking");
@@ -208,7 +184,7 @@ impl Ingest {
         self.next_walk = None;
         self.debounce.take();
         if self.watch.is_none() {
-            match self.origin.watch() {
+            match self.upstream.origin().watch() {
                 Ok(Some(watch)) => self.watch = Some(watch),
                 Ok(None) => self.walks_only = true,
                 Err(error) => {
@@ -224,8 +200,8 @@ impl Ingest {
         self.concluded(&outcome, started, true);
         self.look_again(again);
         if self.walks_only && outcome.is_ok() && self.next_walk.is_none() {
-            let every = match self.origin.kind().is_cached() {
-                true => REMOTE_WALK_EVERY,
+            let every = match self.upstream.origin().kind().is_cached() {
+                true => self.upstream.setup.rescan_every,
                 false => WALK_EVERY,
             };
             self.next_walk = Some(Instant::now() + every);
@@ -248,12 +224,7 @@ impl Ingest {
     }
 
     fn pass(&self) -> Pass {
-        Pass::new(
-            self.origin.clone(),
-            self.row,
-            self.shared.clone(),
-            self.monitor.clone(),
-        )
+        Pass::new(self.upstream.clone(), self.shared.clone())
     }
 
     /// Files that changed while they were read are looked at again when it is quiet, those whose
@@ -283,20 +254,16 @@ impl Ingest {
     ) {
         match outcome {
             Ok(summary) => {
-                let (state, message) = match summary.away {
-                    0 => (HealthState::Healthy, None),
-                    away => (
-                        HealthState::Degraded,
-                        Some(format!("{away} files are out of reach")),
-                    ),
-                };
+                let partial =
+                    (summary.away > 0).then(|| format!("{} files are out of reach", summary.away));
                 if summary.away > 0 {
                     // Nothing tells when a file system is mounted over a directory.
                     self.next_walk = Some(Instant::now() + WALK_EVERY);
                 }
-                if summary.away > 0 && self.monitor.health().state != state {
+                let is_known = self.upstream.health().state == HealthState::Degraded;
+                if summary.away > 0 && !is_known {
                     tracing::warn!(
-                        origin = %self.origin.id(),
+                        origin = %self.upstream.id(),
                         files = summary.away,
                         "files are missing together with their file system: they stay listed; \
                          mount it again, or forget the origin"
@@ -304,7 +271,7 @@ impl Ingest {
                 }
                 if summary.header_bytes_unkept > 0 {
                     tracing::warn!(
-                        origin = %self.origin.id(),
+                        origin = %self.upstream.id(),
                         bytes = summary.header_bytes_unkept,
                         "the headers of some files find no room: raise header_limit by so much, \
                          or scans by other programs will read them from the origin"
@@ -312,7 +279,7 @@ impl Ingest {
                 }
                 if whole {
                     tracing::info!(
-                        origin = %self.origin.id(),
+                        origin = %self.upstream.id(),
                         files = summary.files_scanned,
                         changed = summary.files_changed,
                         bytes_read = summary.bytes_read,
@@ -320,88 +287,34 @@ impl Ingest {
                         "scanned"
                     );
                 }
-                self.set_health(state, Duration::ZERO, message);
+                self.upstream.listed(partial);
+                if whole {
+                    // A task that is this busy looks at everything anyway.
+                    let _ = self.shared.proofs.try_send(proof::Job::Listed);
+                }
             }
             Err(PassError::Origin(error)) => {
-                self.set_health(
-                    HealthState::Unhealthy,
-                    Duration::ZERO,
-                    Some(with_causes(error)),
-                );
-                // The watch hangs on a root that is gone; the check finds it when it returns.
+                self.upstream.lost(error);
+                // The watch hangs on a root that is gone; a check finds it when it returns.
                 self.watch = None;
             }
             Err(PassError::Index(error)) => {
                 let message = format!("the index cannot be used: {}", with_causes(error));
                 tracing::error!(
-                    origin = %self.origin.id(),
+                    origin = %self.upstream.id(),
                     error = %with_causes(error),
                     "the index cannot be used; trying again in {} s: make room or mend the disk",
                     RETRY_AFTER.as_secs()
                 );
-                self.set_health(HealthState::Degraded, Duration::ZERO, Some(message));
+                self.upstream.listed(Some(message));
                 self.shared.note_damage(error);
                 self.next_walk = Some(Instant::now() + RETRY_AFTER);
             }
         }
     }
 
-    async fn check(&mut self) {
-        self.next_check = Instant::now() + CHECK_EVERY;
-        let started = Instant::now();
-        let was = self.monitor.health().state;
-        match tokio::time::timeout(CHECK_EVERY, self.origin.check()).await {
-            Ok(Ok(())) if was == HealthState::Unhealthy => {
-                tracing::info!(origin = %self.origin.id(), "the origin is back");
-                self.set_health(HealthState::Healthy, started.elapsed(), None);
-                self.next_walk = Some(Instant::now());
-            }
-            Ok(Ok(())) => {
-                let mut health = self
-                    .monitor
-                    .health
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                health.latency = started.elapsed();
-                health.checked_unix = unix_now();
-            }
-            Ok(Err(error)) => {
-                self.set_health(
-                    HealthState::Unhealthy,
-                    started.elapsed(),
-                    Some(with_causes(&error)),
-                );
-            }
-            Err(_) => {
-                let message = Some("no answer in time".to_owned());
-                self.set_health(HealthState::Unhealthy, started.elapsed(), message);
-            }
-        }
-    }
-
-    fn set_health(&self, state: HealthState, latency: Duration, message: Option<String>) {
-        let mut health = self
-            .monitor
-            .health
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if state == HealthState::Unhealthy && health.state != state {
-            tracing::warn!(
-                origin = %self.origin.id(),
-                reason = message.as_deref().unwrap_or_default(),
-                "the origin does not answer; what is indexed stays listed"
-            );
-        }
-        *health = Health {
-            state,
-            latency,
-            message,
-            checked_unix: unix_now(),
-        };
-    }
-
     fn warn(&self, what: &str, error: &OriginError) {
-        tracing::warn!(origin = %self.origin.id(), error = %with_causes(error), "{what}");
+        tracing::warn!(origin = %self.upstream.id(), error = %with_causes(error), "{what}");
     }
 }
 
@@ -416,17 +329,4 @@ pub(crate) fn unix_nanos_now() -> i64 {
     since.map_or(0, |since| {
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
     })
-}
-
-/// Sends a request and waits for its answer.
-pub(crate) async fn ask<T>(
-    requests: &Requests,
-    request: impl FnOnce(oneshot::Sender<T>) -> Request,
-) -> Result<T, Error> {
-    let (reply, answer) = oneshot::channel();
-    requests
-        .send(request(reply))
-        .await
-        .map_err(|_| Error::Closing)?;
-    answer.await.map_err(|_| Error::Closing)
 }

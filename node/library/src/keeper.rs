@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use musicfs_core::error::with_causes;
 use musicfs_store::Store;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::keep_pins;
 use crate::fetch::{FetchOptions, Fetcher, blocking};
+use crate::proof;
 use crate::shared::Shared;
 
 /// How long what was fetched may wait to become durable.
@@ -25,7 +27,11 @@ pub struct Cache {
 }
 
 /// Starts the tasks that look after the cache.
-pub(crate) fn spawn(shared: &Arc<Shared>, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
+pub(crate) fn spawn(
+    shared: &Arc<Shared>,
+    jobs: mpsc::Receiver<proof::Job>,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
     let Some(fetcher) = &shared.fetcher else {
         return Vec::new();
     };
@@ -47,7 +53,17 @@ pub(crate) fn spawn(shared: &Arc<Shared>, stop: &CancellationToken) -> Vec<JoinH
             }
         }
     };
+    let proofs = {
+        let (shared, fetcher, stop) = (shared.clone(), fetcher.clone(), stop.clone());
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = proof::run(shared, fetcher, jobs) => {}
+            }
+        }
+    };
     vec![
+        tokio::spawn(proofs),
         tokio::spawn(recover(fetcher.clone())),
         tokio::spawn(commits),
         tokio::spawn(pins),

@@ -7,21 +7,26 @@
 //! commit tells the kernel adapter what to look up again ([`TreeChanges`]).
 
 mod cache;
+mod copies;
 mod error;
 mod fetch;
 mod ingest;
 mod keeper;
 mod library;
 mod open;
+mod proof;
 mod shared;
+mod upstream;
 
 pub use cache::{
     CacheStats, Cleared, PinStatus, Pinned, PrefetchStep, Strategy, Tier, TierStats, VerifyStep,
 };
 pub use error::Error;
 pub use fetch::FetchOptions;
-pub use ingest::{Health, HealthState, Phase, Progress};
+pub use ingest::{Phase, Progress};
 pub use keeper::Cache;
-pub use library::{Library, OriginStatus, TreeChanges};
+pub use library::{Library, OriginStatus, Reloaded, TreeChanges};
+pub use musicfs_core::health::HealthState;
 pub use musicfs_index::{Child, Node, NodeKind, Provenance, Totals, TreeChange};
 pub use open::OpenFile;
+pub use upstream::{Health, OriginSetup};

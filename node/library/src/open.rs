@@ -5,23 +5,23 @@ use std::os::fd::BorrowedFd;
 use bytes::Bytes;
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::OriginFile;
-use musicfs_core::path::OriginPath;
 use musicfs_index::Node;
 use rustix::io::{IoSliceMut, ReadWriteFlags};
 use tokio::time::Duration;
 
+use crate::copies::Choice;
 use crate::error::Error;
 use crate::fetch::RemoteHandle;
-use crate::ingest::{Request, Requests};
 
 /// A file of the tree, open for reading: one content version, whatever becomes of its name.
 pub struct OpenFile {
     node: Node,
-    content: Content,
+    access: Access,
+    choice: Choice,
 }
 
 /// Where the bytes come from.
-pub(crate) enum Content {
+pub(crate) enum Access {
     /// Straight from a disk of this machine.
     Local {
         origin: OriginId,
@@ -29,17 +29,21 @@ pub(crate) enum Content {
         deadline: Duration,
     },
     /// From the store, and what it lacks from the origin.
-    Remote {
-        handle: RemoteHandle,
-        path: OriginPath,
-        /// Whom to tell that the origin has other content there by now.
-        requests: Requests,
-    },
+    Remote(RemoteHandle),
 }
 
 impl OpenFile {
-    pub(crate) fn new(node: Node, content: Content) -> Self {
-        Self { node, content }
+    pub(crate) fn new(node: Node, access: Access, choice: Choice) -> Self {
+        Self {
+            node,
+            access,
+            choice,
+        }
+    }
+
+    /// True if pages that the kernel kept of this inode are still right.
+    pub fn keeps_cache(&self) -> bool {
+        self.choice.keeps_cache()
     }
 
     /// The entry as it was when it was opened.
@@ -55,14 +59,14 @@ impl OpenFile {
         let wanted = usize::try_from(self.node.size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = wanted.min(buf.len());
         let buf = &mut buf[..wanted];
-        let read = match &self.content {
-            Content::Local { file, .. } => {
+        let read = match &self.access {
+            Access::Local { file, .. } => {
                 let mut parts = [IoSliceMut::new(buf)];
                 let flags = ReadWriteFlags::NOWAIT;
                 let read = rustix::io::preadv2(file.as_fd()?, &mut parts, offset, flags).ok()?;
                 file.is_unchanged().then_some(read)?
             }
-            Content::Remote { handle, .. } => handle.read_now(offset, buf)?,
+            Access::Remote(handle) => handle.read_now(offset, buf)?,
         };
         (read == wanted).then_some(read)
     }
@@ -73,8 +77,8 @@ impl OpenFile {
     /// [`Error::Origin`] or [`Error::Fetch`] if the origin fails or the file is no longer the one
     /// that was opened, [`Error::Timeout`] if it does not answer in time.
     pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes, Error> {
-        match &self.content {
-            Content::Local {
+        match &self.access {
+            Access::Local {
                 origin,
                 file,
                 deadline,
@@ -88,27 +92,15 @@ impl OpenFile {
                     origin: origin.clone(),
                 }),
             },
-            Content::Remote {
-                handle,
-                path,
-                requests,
-            } => {
-                let outcome = handle.read(offset, len).await;
-                if outcome.as_ref().is_err_and(RemoteHandle::is_stale) {
-                    let (reply, _) = tokio::sync::oneshot::channel();
-                    // A task that is this busy finds out by itself.
-                    let _ = requests.try_send(Request::Refresh(path.clone(), reply));
-                }
-                outcome
-            }
+            Access::Remote(handle) => handle.read(offset, len).await,
         }
     }
 
     /// The descriptor that the kernel may read from by itself; `None` where it must not.
     pub fn passthrough_fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.content {
-            Content::Local { file, .. } => file.as_fd(),
-            Content::Remote { handle, .. } => handle.passthrough_fd(),
+        match &self.access {
+            Access::Local { file, .. } => file.as_fd(),
+            Access::Remote(handle) => handle.passthrough_fd(),
         }
     }
 }

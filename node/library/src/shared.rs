@@ -4,18 +4,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use musicfs_core::error::with_causes;
-use musicfs_index::{Commit, Index, Totals, TreeChange};
+use musicfs_index::{Commit, Found, Index, Totals, TreeChange, same_content};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::copies::Choices;
 use crate::fetch::{Fetcher, blocking};
+use crate::proof;
+use crate::upstream::Roster;
 
 /// What the tasks of the origins and the facade have in common.
 pub(crate) struct Shared {
     pub(crate) index: Index,
     /// Files of a local origin whose tags are read at once.
     pub(crate) readers_max: usize,
+    /// The origins in use.
+    pub(crate) roster: Arc<Roster>,
+    /// Which of several copies open files are read from.
+    pub(crate) choices: Arc<Choices>,
     /// What fetches and keeps remote content; `None` without a cache.
     pub(crate) fetcher: Option<Arc<Fetcher>>,
+    /// Where copies are compared.
+    pub(crate) proofs: proof::Jobs,
     /// What is pinned, or what lies under a pin, may be something else by now.
     pub(crate) pins_changed: Notify,
     /// How long a read of a local file may take.
@@ -25,6 +34,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The other copies of a file that are proven to have the same bytes.
+    pub(crate) fn equal_copies(&self, found: &Found) -> Result<Vec<Found>, musicfs_index::Error> {
+        let mut copies = self.index.reader.replicas(found.node.ino)?;
+        let is_self = |copy: &Found| copy.origin == found.origin && copy.path == found.path;
+        copies.retain(|copy| !is_self(copy) && same_content(copy, found));
+        Ok(copies)
+    }
+
     /// Draws the consequences of a commit for the cache, then for the kernel adapter.
     pub(crate) async fn committed(&self, commit: Commit) {
         let Commit { tree, retired, .. } = commit;

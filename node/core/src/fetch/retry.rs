@@ -36,7 +36,7 @@ impl Retry {
     /// How long to wait before the next try; `None` if there is none. `progress` tells whether
     /// bytes arrived since the failure before.
     pub fn next(&mut self, kind: ErrorKind, progress: bool) -> Option<Duration> {
-        if !is_transient(kind) || self.count >= Self::COUNT_MAX {
+        if !kind.may_pass() || self.count >= Self::COUNT_MAX {
             return None;
         }
         if progress {
@@ -46,21 +46,6 @@ impl Retry {
         self.step += 1;
         self.count += 1;
         Some(delay)
-    }
-}
-
-/// True if the same request may do better later. Exhaustive on purpose: a new kind must choose.
-fn is_transient(kind: ErrorKind) -> bool {
-    match kind {
-        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => true,
-        ErrorKind::NotFound
-        | ErrorKind::Stale
-        | ErrorKind::Denied
-        | ErrorKind::Invalid
-        | ErrorKind::Corrupt
-        | ErrorKind::Exhausted
-        | ErrorKind::Cancelled
-        | ErrorKind::Unsupported => false,
     }
 }
 

@@ -39,7 +39,10 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<(), Error> {
         daemonize::settle()?;
     }
     logging::init(&config.log);
-    serve(config)
+    serve(config, || {
+        let (typed, _) = context.typed(&args.settings, args.mount_point.clone())?;
+        context.resolve(&typed, Purpose::Mount)
+    })
 }
 
 /// Tells a second mount of the same instance what to do, before it gets in the way of the first.
@@ -60,13 +63,13 @@ async fn refuse_second(config: &Config) -> Result<(), Error> {
     })
 }
 
-fn serve(config: Config) -> Result<(), Error> {
+fn serve(config: Config, read_again: impl Fn() -> Result<Config, Error>) -> Result<(), Error> {
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|source| Error::System {
         action: "start the runtime",
         source,
     })?;
-    let outcome = runtime.block_on(Box::pin(mount::run(config)));
+    let outcome = runtime.block_on(Box::pin(mount::run(config, read_again)));
     runtime.shutdown_timeout(THREADS_END_TIMEOUT);
     Ok(outcome?)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::origin::{Origin, OriginKind};
+use musicfs_library::OriginSetup;
 use musicfs_origins::{
     LocalConfig, LocalOrigin, MountedConfig, MountedOrigin, S3Config, S3Origin, SftpConfig,
     SftpOrigin,
@@ -18,15 +19,53 @@ use crate::mount::{MountError, Silence, SilentOrigin};
 /// own timeouts: whoever types `mount` is waiting.
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes every origin of the configuration, the one to be tried first at the front.
-pub(super) fn origins(
-    config: &Config,
-    installation: [u8; 16],
-) -> Result<Vec<Arc<dyn Origin>>, MountError> {
-    let mut sorted: Vec<&OriginConfig> = config.origins.iter().collect();
-    sorted.sort_by_key(|origin| origin.priority);
-    let port = |origin: &OriginConfig| port(origin, config, installation);
-    sorted.into_iter().map(port).collect()
+/// The origins of a configuration, made.
+#[derive(Clone, Default)]
+pub(crate) struct Origins {
+    /// What each was made from, the one to be tried first at the front.
+    made: Vec<(OriginConfig, OriginSetup)>,
+}
+
+impl Origins {
+    /// Makes every origin of the configuration; those that are configured as they were stay the same.
+    ///
+    /// # Errors
+    /// [`MountError::Origin`] for the first that cannot be what its configuration says.
+    pub(super) fn make(&self, config: &Config, installation: [u8; 16]) -> Result<Self, MountError> {
+        let mut sorted: Vec<&OriginConfig> = config.origins.iter().collect();
+        sorted.sort_by_key(|origin| origin.priority);
+        let make = |wanted: &OriginConfig| {
+            let same = self.made.iter().find(|(known, _)| known == wanted);
+            let origin = match same {
+                Some((_, setup)) => setup.origin.clone(),
+                None => port(wanted, config, installation)?,
+            };
+            let setup = OriginSetup {
+                origin,
+                priority: wanted.priority,
+                rescan_every: wanted.rescan_every,
+            };
+            Ok((wanted.clone(), setup))
+        };
+        let made = sorted
+            .into_iter()
+            .map(make)
+            .collect::<Result<_, MountError>>()?;
+        Ok(Self { made })
+    }
+
+    /// As the library takes them.
+    pub(super) fn setups(&self) -> Vec<OriginSetup> {
+        self.made.iter().map(|(_, setup)| setup.clone()).collect()
+    }
+
+    /// The ports alone.
+    pub(super) fn ports(&self) -> Vec<Arc<dyn Origin>> {
+        self.made
+            .iter()
+            .map(|(_, setup)| setup.origin.clone())
+            .collect()
+    }
 }
 
 fn port(
@@ -269,7 +308,7 @@ mod tests {
         };
         let typed = ConfigFile::parse(text, Path::new("c.toml")).unwrap();
         let config = Config::resolve(&typed, "default", &environment, Purpose::Mount).unwrap();
-        let origins = origins(&config, [0; 16]).unwrap();
+        let origins = Origins::default().make(&config, [0; 16]).unwrap().ports();
         let ids: Vec<&str> = origins.iter().map(|origin| origin.id().as_str()).collect();
         assert_eq!(ids, ["d", "b", "a", "c"]);
     }

@@ -161,7 +161,7 @@ async fn apply(shared: &Arc<Shared>, fetcher: &Arc<Fetcher>) -> Result<(), Error
             while let Some(file) = found.recv().await {
                 if fetcher.serves(&file.origin) {
                     let all = Extents::from(0..file.version.size);
-                    fetch_ranges(fetcher, file, &all, |_| {}).await?;
+                    fetch_ranges(shared, fetcher, file, &all, |_| {}).await?;
                 }
             }
             Ok::<_, Error>(())

@@ -151,7 +151,7 @@ async fn fetch_one(
         _ => fetcher.header(&found),
     };
     let total = ranges.len();
-    let outcome = fetch_ranges(fetcher, found, &ranges, |fetched| {
+    let outcome = fetch_ranges(shared, fetcher, found, &ranges, |fetched| {
         // A listener that is behind gets the next one.
         let _ = steps.try_send(step(fetched, total, false, None));
     })
@@ -166,12 +166,14 @@ async fn fetch_one(
 
 /// Fetches what is absent of the ranges of a file, telling now and then how much is there.
 pub(super) async fn fetch_ranges(
+    shared: &Shared,
     fetcher: &Arc<Fetcher>,
     found: Found,
     ranges: &Extents,
     mut tell: impl FnMut(u64),
 ) -> Result<(), Error> {
-    let file = fetcher.file(found).await?;
+    let others = shared.equal_copies(&found)?;
+    let file = fetcher.file(found, others).await?;
     let object = file.object().clone();
     let present = || {
         let absent = |range: std::ops::Range<u64>| {

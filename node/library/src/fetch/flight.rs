@@ -1,20 +1,22 @@
-//! One flight: a range on its way from the origin into the store and to the reads that wait.
+//! One flight: a range on its way from a source into the store and to the reads that wait.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use musicfs_core::error::with_causes;
 use musicfs_core::extents::BLOCK_BYTES;
-use musicfs_core::fetch::{Ended, FlightId, Retry};
+use musicfs_core::fetch::{Ended, FlightId, Latency, Next, Rota};
 use musicfs_core::origin::{OriginError, PIECE_BYTES_MAX};
 use musicfs_store::{Class, Written};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Ticket;
-use super::{Counters, RemoteFile, blocking};
+use super::{Counters, Fault, RemoteFile, Source, blocking};
+use crate::proof;
 
 /// What a flight is told while it is on its way.
 #[derive(Clone)]
@@ -48,63 +50,90 @@ impl RemoteFile {
         match outcome {
             Ok(Landing::Complete) => self.landed(flight, Ended::Complete, None),
             Ok(Landing::Stopped) => self.landed(flight, Ended::Stopped, None),
-            Err((at, cause)) => {
+            Err((at, fault)) => {
                 tracing::debug!(
-                    origin = %self.source.origin(),
-                    file = %self.source.path(),
-                    error = %with_causes(&cause),
+                    origin = %fault.origin,
+                    file = %self.leading().path(),
+                    error = %with_causes(&*fault.cause),
                     "a fetch failed"
                 );
-                self.landed(flight, Ended::Failed, Some((at..range.end, cause)));
+                self.landed(flight, Ended::Failed, Some((at..range.end, fault)));
             }
         }
         self.finish_if_complete().await;
     }
 
-    /// Tries until it succeeds, is stopped, or the retries are used up; tells from where it failed.
+    /// Asks one source after the other until one brings it all, it is stopped, or no try is left;
+    /// tells from where it failed.
     async fn fetch(
         self: &Arc<Self>,
         flight: FlightId,
         mut at: u64,
         ticket: &Ticket,
         orders: &Orders,
-    ) -> Result<Landing, (u64, OriginError)> {
-        let mut retry = Retry::new();
-        loop {
+    ) -> Result<Landing, (u64, Fault)> {
+        let sources = self.sources();
+        let standings = || {
+            let standing = |source: &Arc<Source>| source.upstream().standing();
+            sources.iter().map(standing).collect::<Vec<_>>()
+        };
+        let mut rota = Rota::new(&standings());
+        let mut next = rota.first(&standings());
+        let mut fault = None;
+        while let Next::Ask {
+            source: asked,
+            delay,
+            has_other,
+        } = next
+        {
+            tokio::select! {
+                () = orders.stop.cancelled() => return Ok(Landing::Stopped),
+                () = tokio::time::sleep(delay), if !delay.is_zero() => {}
+                () = std::future::ready(()), if delay.is_zero() => {}
+            }
+            let source = &sources[asked];
             let before = at;
-            let cause = match self.attempt(flight, &mut at, ticket, orders).await {
+            let patience = source.patience(match has_other {
+                true => Latency::PATIENCE_MIN,
+                false => Latency::PATIENCE_SOLE_MIN,
+            });
+            let cause = match self
+                .attempt(source, patience, flight, &mut at, ticket, orders)
+                .await
+            {
                 Ok(landing) => return Ok(landing),
                 Err(cause) => cause,
             };
-            self.source.reopen().await;
-            let Some(delay) = retry.next(cause.kind(), at > before) else {
-                return Err((at, cause));
-            };
-            tokio::select! {
-                () = orders.stop.cancelled() => return Ok(Landing::Stopped),
-                () = tokio::time::sleep(delay) => {}
-            }
+            source.failed(&cause).await;
+            next = rota.failed(asked, cause.kind(), at > before, &standings());
+            fault = Some(Fault {
+                origin: source.origin().clone(),
+                cause: Arc::new(cause),
+            });
         }
+        let fault = fault.expect("a file has a source, and it was asked");
+        Err((at, fault))
     }
 
     /// One request; moves `at` behind what has been taken in.
     async fn attempt(
         self: &Arc<Self>,
+        source: &Source,
+        patience: Duration,
         flight: FlightId,
         at: &mut u64,
         ticket: &Ticket,
         orders: &Orders,
     ) -> Result<Landing, OriginError> {
         let asked = Instant::now();
-        let patience = self.source.patience();
         let late = || OriginError::TimedOut {
             action: "read",
-            path: self.source.path().clone(),
+            path: source.path().clone(),
             after: patience,
         };
         let file = tokio::select! {
             () = orders.stop.cancelled() => return Ok(Landing::Stopped),
-            file = tokio::time::timeout(patience, self.source.file()) => {
+            file = tokio::time::timeout(patience, source.file()) => {
                 file.map_err(|_| late())??
             }
         };
@@ -125,12 +154,12 @@ impl RemoteFile {
             let Some(piece) = piece else {
                 return Err(OriginError::Malformed {
                     action: "read",
-                    path: self.source.path().clone(),
+                    path: source.path().clone(),
                     what: "it ended before the range that was asked for",
                 });
             };
             if std::mem::take(&mut is_first) {
-                self.source.answered(asked.elapsed());
+                source.upstream().answered(asked.elapsed());
             }
             Counters::add(&self.fetcher.counters.bytes_fetched, piece.len() as u64);
             pending.extend_from_slice(&piece);
@@ -211,11 +240,16 @@ impl RemoteFile {
         }
         let object = self.object.clone();
         match blocking(move || object.finish()).await {
-            Ok(Ok(_)) => self.fetcher.dirty.notify_one(),
+            Ok(Ok(_)) => {
+                self.fetcher.dirty.notify_one();
+                // One that finds no room is compared when it is needed.
+                let complete = proof::Job::Complete(self.object.version());
+                let _ = self.fetcher.proofs.try_send(complete);
+            }
             Ok(Err(error)) => {
                 self.state().is_finished = false;
                 tracing::warn!(
-                    file = %self.source.path(),
+                    file = %self.leading().path(),
                     error = %with_causes(&error),
                     "a complete file could not be hashed; it is tried again when it is next fetched"
                 );

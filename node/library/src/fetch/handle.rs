@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use musicfs_core::error::ErrorKind;
 use musicfs_core::fetch::HandleId;
 use musicfs_store::Passthrough;
 
@@ -21,6 +20,10 @@ pub(crate) struct RemoteHandle {
 impl RemoteHandle {
     pub(super) fn new(file: Arc<RemoteFile>, id: HandleId) -> Self {
         let passthrough = file.object.passthrough();
+        if passthrough.is_some() {
+            // Its reads are not seen: the open counts.
+            Counters::add(&file.fetcher.counters.hits, 1);
+        }
         Self {
             file,
             id,
@@ -48,11 +51,6 @@ impl RemoteHandle {
             return Ok(Bytes::new());
         }
         self.file.read(self.id, offset..end).await
-    }
-
-    /// True if the origin has other content at the path by now.
-    pub(crate) fn is_stale(error: &Error) -> bool {
-        matches!(error, Error::Fetch { source, .. } if source.kind() == ErrorKind::Stale)
     }
 
     /// The stored content, where the kernel may read it by itself.

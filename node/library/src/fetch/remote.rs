@@ -5,7 +5,7 @@ mod drive;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,7 @@ use musicfs_core::extents::{Extents, to_blocks};
 use musicfs_core::fetch::{
     FlightId, HandleId, Options, Planner, PrefetchId, PrefetchState, ReadId,
 };
+use musicfs_core::id::OriginId;
 use musicfs_core::origin::OriginError;
 use musicfs_core::time::Timestamp;
 use musicfs_store::Object;
@@ -35,7 +36,8 @@ const FAILURE_REMEMBERED: Duration = Duration::from_millis(300);
 pub(crate) struct RemoteFile {
     pub(super) fetcher: Arc<Fetcher>,
     pub(super) object: Arc<Object>,
-    pub(super) source: Source,
+    /// All hold the same bytes; at least one, that of the entry at the front.
+    sources: RwLock<Vec<Arc<Source>>>,
     pub(super) header: Extents,
     /// Something came in or ended: whoever waits for a prefetch looks again.
     pub(super) progress: Notify,
@@ -68,11 +70,18 @@ struct Control {
 struct Failure {
     at: Instant,
     range: Range<u64>,
-    cause: Arc<OriginError>,
+    fault: Fault,
+}
+
+/// Which origin failed, and why.
+#[derive(Clone)]
+pub(super) struct Fault {
+    pub(super) origin: OriginId,
+    pub(super) cause: Arc<OriginError>,
 }
 
 /// Bytes that came in, each piece with its place in the file; or why they did not.
-type Arrival = Result<Vec<(u64, Bytes)>, Arc<OriginError>>;
+type Arrival = Result<Vec<(u64, Bytes)>, Fault>;
 
 /// A read that waits for bytes on their way.
 struct Waiter {
@@ -85,7 +94,7 @@ impl RemoteFile {
     pub(super) fn new(
         fetcher: Arc<Fetcher>,
         object: Arc<Object>,
-        source: Source,
+        sources: Vec<Arc<Source>>,
         header: Extents,
         options: Options,
     ) -> Self {
@@ -101,7 +110,7 @@ impl RemoteFile {
         Self {
             fetcher,
             object,
-            source,
+            sources: RwLock::new(sources),
             header,
             progress: Notify::new(),
             state: Mutex::new(state),
@@ -111,6 +120,30 @@ impl RemoteFile {
     /// The stored content.
     pub(crate) fn object(&self) -> &Arc<Object> {
         &self.object
+    }
+
+    /// The sources as they are now.
+    pub(super) fn sources(&self) -> Vec<Arc<Source>> {
+        self.sources
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The source whose entry was opened.
+    pub(super) fn leading(&self) -> Arc<Source> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        sources.first().expect("a file has a source").clone()
+    }
+
+    /// Takes in sources that were found to hold the same bytes.
+    pub(super) fn add_sources(&self, more: Vec<Arc<Source>>) {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        for source in more {
+            if !sources.iter().any(|known| known.is_at(&source)) {
+                sources.push(source);
+            }
+        }
     }
 
     /// Opens it for one more reader.
@@ -150,7 +183,7 @@ impl RemoteFile {
                 match (state.planner.prefetch_state(wish.id), &state.failure) {
                     (Some(PrefetchState::Done), _) => return Ok(()),
                     (Some(PrefetchState::Failed), Some(failure)) => {
-                        return Err(self.failed(failure.cause.clone()));
+                        return Err(failed(&failure.fault));
                     }
                     _ if state.is_refused => return Err(self.unstable()),
                     _ => {}
@@ -181,7 +214,7 @@ impl RemoteFile {
         match tokio::time::timeout(deadline, self.gather(range)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Timeout {
-                origin: self.source.origin().clone(),
+                origin: self.leading().origin().clone(),
             }),
         }
     }
@@ -200,7 +233,7 @@ impl RemoteFile {
                 }
             }
             if let Some(fetched) = fetched {
-                for (at, bytes) in fetched.arrived(self).await? {
+                for (at, bytes) in fetched.arrived().await? {
                     place(&mut buffer, &range, at, &bytes);
                     missing.remove(at..at + bytes.len() as u64);
                 }
@@ -228,7 +261,7 @@ impl RemoteFile {
             && failure.at.elapsed() < FAILURE_REMEMBERED
             && absent.iter().any(|range| overlaps(range, &failure.range))
         {
-            return Err(self.failed(failure.cause.clone()));
+            return Err(failed(&failure.fault));
         }
         let read = state.planner.demand(self.fetcher.now(), &absent);
         let (reply, answer) = oneshot::channel();
@@ -288,14 +321,7 @@ impl RemoteFile {
 
     fn unstable(&self) -> Error {
         Error::Unstable {
-            origin: self.source.origin().clone(),
-        }
-    }
-
-    fn failed(&self, cause: Arc<OriginError>) -> Error {
-        Error::Fetch {
-            origin: self.source.origin().clone(),
-            source: cause,
+            origin: self.leading().origin().clone(),
         }
     }
 
@@ -318,10 +344,10 @@ struct Demand {
 }
 
 impl Demand {
-    async fn arrived(mut self, file: &RemoteFile) -> Result<Vec<(u64, Bytes)>, Error> {
+    async fn arrived(mut self) -> Result<Vec<(u64, Bytes)>, Error> {
         match (&mut self.answer).await {
             Ok(Ok(pieces)) => Ok(pieces),
-            Ok(Err(cause)) => Err(file.failed(cause)),
+            Ok(Err(fault)) => Err(failed(&fault)),
             Err(_) => Err(Error::Closing),
         }
     }
@@ -347,6 +373,13 @@ impl Drop for Wish<'_> {
         let mut state = self.file.state();
         state.planner.cancel_prefetch(self.id);
         self.file.pump(&mut state);
+    }
+}
+
+fn failed(fault: &Fault) -> Error {
+    Error::Fetch {
+        origin: fault.origin.clone(),
+        source: fault.cause.clone(),
     }
 }
 

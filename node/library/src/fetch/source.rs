@@ -1,58 +1,65 @@
 //! Where the bytes of one content version come from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::fetch::Latency;
+use musicfs_core::error::ErrorKind;
 use musicfs_core::id::OriginId;
-use musicfs_core::origin::{Origin, OriginError, OriginFile};
+use musicfs_core::origin::{OriginError, OriginFile};
 use musicfs_core::path::OriginPath;
 use musicfs_core::version::ContentVersion;
 
+use crate::upstream::Upstream;
+
 /// One content version at one path of one origin.
 pub(crate) struct Source {
-    origin: Arc<dyn Origin>,
+    upstream: Arc<Upstream>,
     path: OriginPath,
     version: ContentVersion,
-    /// Shared by all files of the origin.
-    latency: Arc<Mutex<Latency>>,
     file: tokio::sync::Mutex<Option<Arc<dyn OriginFile>>>,
 }
 
 impl Source {
-    pub(crate) fn new(
-        origin: Arc<dyn Origin>,
-        latency: Arc<Mutex<Latency>>,
-        path: OriginPath,
-        version: ContentVersion,
-    ) -> Self {
+    pub(crate) fn new(upstream: Arc<Upstream>, path: OriginPath, version: ContentVersion) -> Self {
         Self {
-            origin,
+            upstream,
             path,
             version,
-            latency,
             file: tokio::sync::Mutex::new(None),
         }
     }
 
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     pub(crate) fn origin(&self) -> &OriginId {
-        self.origin.id()
+        self.upstream.id()
     }
 
     pub(crate) fn path(&self) -> &OriginPath {
         &self.path
     }
 
+    /// True if both mean the same place.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.upstream, &other.upstream)
+            && self.path == other.path
+            && self.version == other.version
+    }
+
     /// The open file: opened at the first use, kept while it works.
     ///
     /// # Errors
-    /// As [`Origin::open`]; [`OriginError::Changed`] if another version lies there.
+    /// As [`Origin::open`](musicfs_core::origin::Origin::open); [`OriginError::Changed`] if another
+    /// version lies there.
     pub(crate) async fn file(&self) -> Result<Arc<dyn OriginFile>, OriginError> {
         let mut slot = self.file.lock().await;
         if let Some(file) = &*slot {
             return Ok(file.clone());
         }
-        let file = self.origin.open(&self.path, &self.version).await?;
+        let origin = self.upstream.origin();
+        let file = origin.open(&self.path, &self.version).await?;
         if *file.version() != self.version {
             return Err(OriginError::Changed {
                 path: self.path.clone(),
@@ -63,22 +70,17 @@ impl Source {
         Ok(file)
     }
 
-    /// Has the next use open the file anew.
-    pub(crate) async fn reopen(&self) {
+    /// A try failed: the next opens the file anew, and whoever looks after the origin is told.
+    pub(crate) async fn failed(&self, error: &OriginError) {
         *self.file.lock().await = None;
+        self.upstream.failed(error);
+        if matches!(error.kind(), ErrorKind::Stale | ErrorKind::NotFound) {
+            self.upstream.request_refresh(self.path.clone());
+        }
     }
 
-    /// How long to wait for the next bytes before this source is given up.
-    pub(crate) fn patience(&self) -> Duration {
-        self.latency().patience(Latency::PATIENCE_SOLE_MIN)
-    }
-
-    /// The first bytes of a request came after so long.
-    pub(crate) fn answered(&self, after: Duration) {
-        self.latency().sample(after);
-    }
-
-    fn latency(&self) -> std::sync::MutexGuard<'_, Latency> {
-        self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long to wait for the next bytes before this source is given up; `min` is the least.
+    pub(crate) fn patience(&self, min: Duration) -> Duration {
+        self.upstream.patience(min)
     }
 }

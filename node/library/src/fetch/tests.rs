@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
+use musicfs_core::error::ErrorKind;
 use musicfs_core::extents::BLOCK_BYTES;
 use musicfs_core::id::Ino;
 use musicfs_core::origin::{
-    BoxFuture, ByteStream, Depth, DirStream, OriginError, OriginFile, OriginKind, Refusal, Watch,
+    BoxFuture, ByteStream, Depth, DirStream, Origin, OriginError, OriginFile, OriginKind, Refusal,
+    Watch,
 };
 use musicfs_core::path::OriginPath;
 use musicfs_core::version::{ContentVersion, OriginKey, Validator};
@@ -18,6 +20,7 @@ use musicfs_index::{FileKind, Node, NodeKind};
 use musicfs_store::{Config, Limits, RealDisk};
 
 use super::*;
+use crate::upstream::{OriginSetup, Upstream};
 
 /// What happens to one request for a range.
 #[derive(Clone, Copy, Debug)]
@@ -201,8 +204,16 @@ fn world_with(size: usize, options: FetchOptions, is_recovered: bool) -> World {
         pace: tokio::sync::Semaphore::new(tokio::sync::Semaphore::MAX_PERMITS),
         under_way: AtomicUsize::new(0),
     });
-    let origins: [Arc<dyn Origin>; 1] = [Arc::new(Port(origin.clone()))];
-    let fetcher = Fetcher::new(store, options, &origins, CancellationToken::new());
+    let stop = CancellationToken::new();
+    let roster = Arc::<Roster>::default();
+    let setup = OriginSetup {
+        origin: Arc::new(Port(origin.clone())),
+        priority: 20,
+        rescan_every: Duration::MAX,
+    };
+    roster.insert(Upstream::new(setup, 1, &stop).0);
+    let (proofs, _) = proof::channel();
+    let fetcher = Fetcher::new(store, options, roster, proofs, stop);
     World {
         origin,
         fetcher: Arc::new(fetcher),
@@ -238,9 +249,9 @@ impl World {
             sample: None,
             md5: None,
             etag_is_md5: false,
-            priority: 0,
+            priority: 20,
         };
-        self.fetcher.file(found).await.unwrap()
+        self.fetcher.file(found, Vec::new()).await.unwrap()
     }
 
     fn expected(&self, offset: usize, len: usize) -> &[u8] {
@@ -317,7 +328,7 @@ async fn a_changed_file_is_an_error_at_once_and_nothing_of_it_is_kept() {
     world.script(&[Script::Changed]);
     let file = world.file().await;
     let error = file.open().read(0, 100).await.unwrap_err();
-    assert!(RemoteHandle::is_stale(&error), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Stale, "{error}");
     let absent: Extents = file.object().absent(0..2 << 20).into_iter().collect();
     assert_eq!(absent, Extents::from(0..2 << 20));
     assert_eq!(world.origin.asked.lock().unwrap().len(), 1);
@@ -358,7 +369,7 @@ async fn a_prefetch_brings_everything_and_tells_of_failure() {
     let all = Extents::from(0..20 << 20);
     world.script(&[Script::Changed]);
     let error = file.prefetch(&all).await.unwrap_err();
-    assert!(RemoteHandle::is_stale(&error), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Stale, "{error}");
     // A failure is followed by a pause; a prefetch asked for anew goes on after it.
     file.prefetch(&all).await.unwrap();
     assert!(file.object().is_complete());

@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 use super::debounce::Places;
 use super::extract::Extracted;
 use super::reconcile::{self, Fresh, Missing};
-use super::{Monitor, Phase, Progress, unix_nanos_now, unix_now};
+use super::{Phase, Progress, unix_nanos_now, unix_now};
 use crate::shared::Shared;
+use crate::upstream::Upstream;
 
 /// Changes committed together: large enough that the commit costs little, small enough that new
 /// files show soon and a kill loses little.
@@ -69,10 +70,10 @@ pub(crate) struct Again {
 
 /// A pass under way.
 pub(crate) struct Pass {
+    upstream: Arc<Upstream>,
     origin: Arc<dyn Origin>,
     row: i64,
     shared: Arc<Shared>,
-    monitor: Arc<Monitor>,
     summary: Summary,
     progress: Progress,
     /// Directories listed, by the hash of their path, with their device.
@@ -96,19 +97,14 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    pub(crate) fn new(
-        origin: Arc<dyn Origin>,
-        row: i64,
-        shared: Arc<Shared>,
-        monitor: Arc<Monitor>,
-    ) -> Self {
+    pub(crate) fn new(upstream: Arc<Upstream>, shared: Arc<Shared>) -> Self {
         Self {
-            origin,
-            row,
+            origin: upstream.origin().clone(),
+            row: upstream.row,
+            upstream,
             shared,
-            monitor,
             summary: Summary::default(),
-            progress: Progress::new(Phase::Scanning),
+            progress: Progress::default(),
             listed: HashMap::new(),
             incomplete: Vec::new(),
             devices_alive: BTreeSet::new(),
@@ -191,7 +187,7 @@ impl Pass {
         progress.phase = Phase::Complete;
         progress.current = None;
         progress.error = outcome.as_ref().err().map(ToString::to_string);
-        self.monitor.progress.send_replace(progress);
+        self.upstream.progress.send_replace(progress);
         self.look_again
     }
 
@@ -362,7 +358,8 @@ impl Pass {
             now_ns: unix_nanos_now(),
         };
         let shared = self.shared.clone();
-        self.commit = Some(tokio::spawn(async move {
+        // To its end whatever becomes of this pass: the kernel has to hear of each commit.
+        self.commit = Some(self.upstream.finish(async move {
             let commit = shared.index.writer.apply(batch).await?;
             shared.committed(commit).await;
             Ok(())
@@ -382,7 +379,7 @@ impl Pass {
         self.progress.files_scanned = self.summary.files_scanned;
         self.progress.files_changed = self.summary.files_changed;
         self.progress.bytes_read = self.summary.bytes_read;
-        self.monitor.progress.send_replace(self.progress.clone());
+        self.upstream.progress.send_replace(self.progress.clone());
     }
 }
 

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use musicfs_core::fetch::{Command, Ended, FlightId};
-use musicfs_core::origin::OriginError;
 use tokio::time::Instant;
 
-use super::{Control, Failure, RemoteFile, State};
+use super::{Control, Failure, Fault, RemoteFile, State};
 use crate::fetch::flight::Orders;
 
 impl RemoteFile {
@@ -116,22 +115,21 @@ impl RemoteFile {
         self: &Arc<Self>,
         flight: FlightId,
         how: Ended,
-        failure: Option<(Range<u64>, OriginError)>,
+        failure: Option<(Range<u64>, Fault)>,
     ) {
         let mut state = self.state();
         state.flights.remove(&flight);
         let failed = state.planner.ended(self.fetcher.now(), flight, how);
-        if let Some((range, cause)) = failure {
-            let cause = Arc::new(cause);
+        if let Some((range, fault)) = failure {
             for read in failed {
                 if let Some(waiter) = state.waiters.remove(&read) {
-                    let _ = waiter.reply.send(Err(cause.clone()));
+                    let _ = waiter.reply.send(Err(fault.clone()));
                 }
             }
             state.failure = Some(Failure {
                 at: Instant::now(),
                 range,
-                cause,
+                fault,
             });
         }
         self.plan(&mut state);

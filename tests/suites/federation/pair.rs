@@ -1,0 +1,278 @@
+//! One album on two real servers, and a daemon mounted on both.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use musicfs_tests::daemon::{Daemon, Home};
+use musicfs_tests::remote::write_album;
+use musicfs_tests::servers::s3::S3Server;
+use musicfs_tests::servers::s3_client::{ACCESS_KEY, BUCKET, SECRET_KEY};
+use musicfs_tests::servers::s3_proxy::S3Proxy;
+use musicfs_tests::servers::sftp::{SftpServer, USER};
+use musicfs_tests::{sh, tree};
+
+/// Tracks of the album, and its cover.
+pub const FILES: usize = TRACKS + 1;
+const TRACKS: usize = 3;
+/// Large enough that a track is still on its way when its server stops.
+const MEGABYTES: u64 = 48;
+
+/// Where a copy lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An S3 server of its own.
+    S3,
+    /// An SFTP server.
+    Sftp,
+    /// An SFTP server; the origin has the identity `album`.
+    SftpWithIdentity,
+}
+
+pub struct Pair {
+    pub home: Home,
+    pub servers: [Server; 2],
+}
+
+pub struct Server {
+    kind: Kind,
+    id: &'static str,
+    /// What the origin is asked before the other.
+    priority: u32,
+    indexed: Cell<u64>,
+}
+
+enum Kind {
+    S3 {
+        server: S3Server,
+        proxy: S3Proxy,
+    },
+    Sftp {
+        server: SftpServer,
+        root: PathBuf,
+        has_identity: bool,
+    },
+}
+
+/// Traffic of a port is dropped until this is.
+pub struct Dropped(String);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        sh(&format!("nft delete table inet {}", self.0));
+    }
+}
+
+impl Server {
+    fn start(home: &Home, number: usize, place: Place) -> Self {
+        let kind = match place {
+            Place::S3 => {
+                let server = S3Server::start();
+                for file in tree::files(&home.origin()) {
+                    server.put(
+                        &format!("m/{file}"),
+                        &fs::read(home.origin().join(&file)).unwrap(),
+                    );
+                }
+                let proxy = S3Proxy::start(&server);
+                Kind::S3 { server, proxy }
+            }
+            Place::Sftp | Place::SftpWithIdentity => {
+                let root = home.path(&format!("copy-{number}"));
+                sh(&format!("cp -a {:?} {root:?}", home.origin()));
+                Kind::Sftp {
+                    server: SftpServer::start(&root),
+                    root,
+                    has_identity: place == Place::SftpWithIdentity,
+                }
+            }
+        };
+        Self {
+            kind,
+            id: ["first", "second"][number],
+            priority: [10, 20][number],
+            indexed: Cell::new(0),
+        }
+    }
+
+    pub fn content_bytes(&self) -> u64 {
+        match &self.kind {
+            Kind::S3 { proxy, .. } => proxy.content_bytes(),
+            Kind::Sftp { server, .. } => server.content_bytes(),
+        }
+    }
+
+    /// SIGSTOP: connections stay, and nothing is said.
+    pub fn pause(&self) {
+        match &self.kind {
+            Kind::S3 { server, .. } => server.pause(),
+            Kind::Sftp { server, .. } => server.pause(),
+        }
+    }
+
+    pub fn resume(&self) {
+        match &self.kind {
+            Kind::S3 { server, .. } => server.resume(),
+            Kind::Sftp { server, .. } => server.resume(),
+        }
+    }
+
+    /// SIGKILL: connections break, and new ones are refused.
+    pub fn kill(&self) {
+        match &self.kind {
+            Kind::S3 { server, .. } => server.kill(),
+            Kind::Sftp { server, .. } => server.kill(),
+        }
+    }
+
+    pub fn restart(&self) {
+        match &self.kind {
+            Kind::S3 { server, .. } => server.restart(),
+            Kind::Sftp { server, .. } => server.restart(),
+        }
+    }
+
+    /// No packet to it or from it arrives any more.
+    pub fn drop_packets(&self) -> Dropped {
+        let port = match &self.kind {
+            Kind::S3 { proxy, .. } => proxy.address().port(),
+            Kind::Sftp { server, .. } => server.port(),
+        };
+        let table = format!("musicfs_test_{}_{port}", process::id());
+        sh(&format!(
+            "nft 'add table inet {table}; \
+              add chain inet {table} input {{ type filter hook input priority 0; }}; \
+              add rule inet {table} input tcp dport {port} drop; \
+              add rule inet {table} input tcp sport {port} drop'"
+        ));
+        Dropped(table)
+    }
+
+    fn write_config(&self, text: &mut String) {
+        let (id, priority) = (self.id, self.priority);
+        write!(text, "\n[[origins]]\nid = {id:?}\npriority = {priority}\n").unwrap();
+        match &self.kind {
+            Kind::S3 { proxy, .. } => {
+                let endpoint = proxy.endpoint();
+                write!(
+                    text,
+                    "type = \"s3\"\nbucket = {BUCKET:?}\nprefix = \"m\"\nendpoint = {endpoint:?}\n"
+                )
+                .unwrap();
+            }
+            Kind::Sftp {
+                server,
+                root,
+                has_identity,
+            } => {
+                let (port, known_hosts) = (server.port(), server.known_hosts());
+                let key_file = server.key_file();
+                write!(
+                    text,
+                    "type = \"sftp\"\nhost = \"127.0.0.1\"\nport = {port}\nuser = {USER:?}\n\
+                     path = {root:?}\nknown_hosts = {known_hosts:?}\nkey_file = {key_file:?}\n"
+                )
+                .unwrap();
+                if *has_identity {
+                    text.push_str("identity = \"album\"\n");
+                }
+            }
+        }
+    }
+}
+
+impl Pair {
+    /// Copies an album with a cover to both places; the first is asked first.
+    pub fn new(places: [Place; 2]) -> Self {
+        let home = Home::new();
+        let dir = home.origin().join("album");
+        write_album(&dir, TRACKS, MEGABYTES);
+        fs::write(dir.join("cover.jpg"), vec![7; 50_000]).unwrap();
+        // What is younger than two seconds is not indexed at once.
+        sh(&format!(
+            "find {:?} -exec touch -h -d '-1 hour' {{}} +",
+            home.origin()
+        ));
+        let [first, second] = places;
+        let servers = [
+            Server::start(&home, 0, first),
+            Server::start(&home, 1, second),
+        ];
+        let pair = Self { home, servers };
+        pair.configure(&[0, 1]);
+        pair
+    }
+
+    fn config(&self) -> PathBuf {
+        self.home.path("config.toml")
+    }
+
+    /// Writes the configuration, with these of the two origins.
+    pub fn configure(&self, origins: &[usize]) {
+        let mut text = String::from("cache_free_min = \"0\"\nread_timeout_ms = 8000\n");
+        for &origin in origins {
+            self.servers[origin].write_config(&mut text);
+        }
+        fs::write(self.config(), text).unwrap();
+    }
+
+    /// Mounts, and waits until the daemon is ready.
+    pub fn mount(&self) -> Daemon {
+        let access = format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}");
+        let secret = format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}");
+        let wrapper = ["env", &access, &secret];
+        let mount_point = self.home.mount_point();
+        let config = self.config();
+        let args = ["--config", config.to_str().unwrap()];
+        let daemon = self.home.start_under(&wrapper, &mount_point, &args);
+        let (ready, _) = daemon.wait_for_log("ready instance=");
+        assert!(ready, "the daemon did not start:\n{}", daemon.log());
+        daemon
+    }
+
+    /// Mounts, and waits until both origins have been scanned and their copies compared.
+    pub fn mount_scanned(&self) -> Daemon {
+        let daemon = self.mount();
+        daemon.wait_scanned(2);
+        self.note_indexed();
+        daemon
+    }
+
+    pub fn note_indexed(&self) {
+        for server in &self.servers {
+            server.indexed.set(server.content_bytes());
+        }
+    }
+
+    /// Content bytes that a server had sent when it had been indexed.
+    pub fn indexed(&self, server: usize) -> u64 {
+        self.servers[server].indexed.get()
+    }
+
+    /// True once the daemon knows that the copies are equal, or needs no proof.
+    pub fn are_proven(&self) -> bool {
+        let buckets = self.servers.iter();
+        let buckets = buckets.filter(|server| matches!(server.kind, Kind::S3 { .. }));
+        let index = self.home.state().join("metadata.db");
+        let index = rusqlite::Connection::open(index).unwrap();
+        let proven: i64 = index
+            .query_row(
+                "SELECT COUNT(*) FROM origins WHERE etag_is_md5 = 1",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        proven == i64::try_from(buckets.count()).unwrap()
+            && tree::files(&self.home.mount_point()).len() == FILES
+    }
+
+    /// A track of the mount by its number, with its original.
+    pub fn track(&self, number: usize) -> (PathBuf, PathBuf) {
+        let original = Path::new("album").join(format!("{number}.flac"));
+        let mut pairs = super::pairs(self).into_iter();
+        let pair = pairs.find(|(_, real)| real.ends_with(&original));
+        pair.expect("the track is in the tree")
+    }
+}
