@@ -74,7 +74,9 @@ pub enum Error {
         origin: OriginId,
     },
     /// The origin is remote, and there is no cache.
-    #[error("use origin {origin}: it needs a cache, and there is none")]
+    #[error(
+        "use origin {origin}: it needs a cache, and there is none; restart musicfs to make one"
+    )]
     NoCache {
         /// Which origin.
         origin: OriginId,

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::proof;
+use crate::proof::Proofs;
 use crate::upstream::Roster;
 use gate::Gate;
 pub(crate) use handle::RemoteHandle;
@@ -69,7 +69,7 @@ pub(crate) struct Fetcher {
     pub(crate) options: FetchOptions,
     roster: Arc<Roster>,
     /// Where copies are compared.
-    proofs: proof::Jobs,
+    proofs: Arc<Proofs>,
     pub(crate) counters: Counters,
     /// Something was written to the store that is not durable yet.
     pub(crate) dirty: Notify,
@@ -104,7 +104,7 @@ impl Fetcher {
         store: Arc<Store>,
         options: FetchOptions,
         roster: Arc<Roster>,
-        proofs: proof::Jobs,
+        proofs: Arc<Proofs>,
         stop: CancellationToken,
     ) -> Self {
         Self {

@@ -15,7 +15,6 @@ use musicfs_core::origin::{Change, LostReason, OriginError, Watch};
 use musicfs_core::path::OriginPath;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::proof;
 use crate::shared::Shared;
 use crate::upstream::Upstream;
 use debounce::{Debounce, Places};
@@ -289,8 +288,7 @@ impl Ingest {
                 }
                 self.upstream.listed(partial);
                 if whole {
-                    // A task that is this busy looks at everything anyway.
-                    let _ = self.shared.proofs.try_send(proof::Job::Listed);
+                    self.shared.proofs.listed();
                 }
             }
             Err(PassError::Origin(error)) => {

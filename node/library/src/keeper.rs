@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use musicfs_core::error::with_causes;
 use musicfs_store::Store;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +26,7 @@ pub struct Cache {
 }
 
 /// Starts the tasks that look after the cache.
-pub(crate) fn spawn(
-    shared: &Arc<Shared>,
-    jobs: mpsc::Receiver<proof::Job>,
-    stop: &CancellationToken,
-) -> Vec<JoinHandle<()>> {
+pub(crate) fn spawn(shared: &Arc<Shared>, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
     let Some(fetcher) = &shared.fetcher else {
         return Vec::new();
     };
@@ -58,7 +53,7 @@ pub(crate) fn spawn(
         async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = proof::run(shared, fetcher, jobs) => {}
+                () = proof::run(shared, fetcher) => {}
             }
         }
     };

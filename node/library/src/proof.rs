@@ -1,7 +1,8 @@
 //! Finds out which copies are equal: by the MD5 of what is cached completely, and by checksums that
 //! origins tell.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use md5::{Digest, Md5};
 use musicfs_core::checksum::Checksum;
@@ -11,15 +12,15 @@ use musicfs_core::id::FileId;
 use musicfs_core::origin::OriginKind;
 use musicfs_core::version::{Validator, VersionKey};
 use musicfs_index::Found;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::fetch::{Fetcher, blocking};
 use crate::shared::Shared;
 use crate::upstream::Upstream;
 
-/// What waits to be looked at; more is looked at after the next listing.
-const JOBS_MAX: usize = 256;
+/// Versions that wait to be hashed; one beyond is hashed when it is next fetched.
+const COMPLETE_MAX: usize = 256;
 
 /// The largest file that is fetched only to learn whether a bucket's ETags are MD5s. What is fetched
 /// is kept, so it is no more than a file played early.
@@ -32,31 +33,57 @@ const PAGE_LEN: usize = 256;
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// What there may be something to learn from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Job {
-    /// All of this version is in the store.
-    Complete(VersionKey),
-    /// An origin was listed.
-    Listed,
+#[derive(Default)]
+pub(crate) struct Proofs {
+    complete: Mutex<BTreeSet<VersionKey>>,
+    completed: Notify,
+    listed: Notify,
 }
 
-/// The way to the task that learns.
-pub(crate) type Jobs = mpsc::Sender<Job>;
+impl Proofs {
+    /// All of this version is in the store.
+    pub(crate) fn complete(&self, version: VersionKey) {
+        let mut complete = self.waiting();
+        if complete.len() < COMPLETE_MAX {
+            complete.insert(version);
+        }
+        drop(complete);
+        self.completed.notify_one();
+    }
 
-pub(crate) fn channel() -> (Jobs, mpsc::Receiver<Job>) {
-    mpsc::channel(JOBS_MAX)
+    /// An origin was listed.
+    pub(crate) fn listed(&self) {
+        self.listed.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<VersionKey>> {
+        self.complete.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Learns for as long as it is polled.
-pub(crate) async fn run(shared: Arc<Shared>, fetcher: Arc<Fetcher>, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(job) = jobs.recv().await {
-        let outcome = match job {
-            Job::Complete(version) => complete(&shared, &fetcher, version).await,
-            Job::Listed => listed(&shared, &fetcher).await,
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(error = %with_causes(&error), "copies could not be compared");
+pub(crate) async fn run(shared: Arc<Shared>, fetcher: Arc<Fetcher>) {
+    let from_cache = async {
+        loop {
+            shared.proofs.completed.notified().await;
+            let versions = std::mem::take(&mut *shared.proofs.waiting());
+            for version in versions {
+                tell(complete(&shared, &fetcher, version).await);
+            }
         }
+    };
+    let from_origins = async {
+        loop {
+            shared.proofs.listed.notified().await;
+            tell(listed(&shared, &fetcher).await);
+        }
+    };
+    tokio::join!(from_cache, from_origins);
+}
+
+fn tell(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        tracing::debug!(error = %with_causes(&error), "copies could not be compared");
     }
 }
 

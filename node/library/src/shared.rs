@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::copies::Choices;
 use crate::fetch::{Fetcher, blocking};
-use crate::proof;
+use crate::proof::Proofs;
 use crate::upstream::Roster;
 
 /// What the tasks of the origins and the facade have in common.
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     /// What fetches and keeps remote content; `None` without a cache.
     pub(crate) fetcher: Option<Arc<Fetcher>>,
     /// Where copies are compared.
-    pub(crate) proofs: proof::Jobs,
+    pub(crate) proofs: Arc<Proofs>,
     /// What is pinned, or what lies under a pin, may be something else by now.
     pub(crate) pins_changed: Notify,
     /// How long a read of a local file may take.

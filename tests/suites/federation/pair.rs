@@ -15,14 +15,14 @@ use musicfs_tests::servers::sftp::{SftpServer, USER};
 use musicfs_tests::{sh, tree};
 
 /// Tracks of the album, and its cover.
-pub const FILES: usize = TRACKS + 1;
+pub(crate) const FILES: usize = TRACKS + 1;
 const TRACKS: usize = 3;
 /// Large enough that a track is still on its way when its server stops.
 const MEGABYTES: u64 = 48;
 
 /// Where a copy lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// An S3 server of its own.
     S3,
     /// An SFTP server.
@@ -31,12 +31,12 @@ pub enum Place {
     SftpWithIdentity,
 }
 
-pub struct Pair {
-    pub home: Home,
-    pub servers: [Server; 2],
+pub(crate) struct Pair {
+    pub(crate) home: Home,
+    pub(crate) servers: [Server; 2],
 }
 
-pub struct Server {
+pub(crate) struct Server {
     kind: Kind,
     id: &'static str,
     /// What the origin is asked before the other.
@@ -57,7 +57,7 @@ enum Kind {
 }
 
 /// Traffic of a port is dropped until this is.
-pub struct Dropped(String);
+pub(crate) struct Dropped(String);
 
 impl Drop for Dropped {
     fn drop(&mut self) {
@@ -97,7 +97,7 @@ impl Server {
         }
     }
 
-    pub fn content_bytes(&self) -> u64 {
+    pub(crate) fn content_bytes(&self) -> u64 {
         match &self.kind {
             Kind::S3 { proxy, .. } => proxy.content_bytes(),
             Kind::Sftp { server, .. } => server.content_bytes(),
@@ -105,14 +105,14 @@ impl Server {
     }
 
     /// SIGSTOP: connections stay, and nothing is said.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         match &self.kind {
             Kind::S3 { server, .. } => server.pause(),
             Kind::Sftp { server, .. } => server.pause(),
         }
     }
 
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         match &self.kind {
             Kind::S3 { server, .. } => server.resume(),
             Kind::Sftp { server, .. } => server.resume(),
@@ -120,14 +120,14 @@ impl Server {
     }
 
     /// SIGKILL: connections break, and new ones are refused.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         match &self.kind {
             Kind::S3 { server, .. } => server.kill(),
             Kind::Sftp { server, .. } => server.kill(),
         }
     }
 
-    pub fn restart(&self) {
+    pub(crate) fn restart(&self) {
         match &self.kind {
             Kind::S3 { server, .. } => server.restart(),
             Kind::Sftp { server, .. } => server.restart(),
@@ -135,7 +135,7 @@ impl Server {
     }
 
     /// No packet to it or from it arrives any more.
-    pub fn drop_packets(&self) -> Dropped {
+    pub(crate) fn drop_packets(&self) -> Dropped {
         let port = match &self.kind {
             Kind::S3 { proxy, .. } => proxy.address().port(),
             Kind::Sftp { server, .. } => server.port(),
@@ -185,7 +185,7 @@ impl Server {
 
 impl Pair {
     /// Copies an album with a cover to both places; the first is asked first.
-    pub fn new(places: [Place; 2]) -> Self {
+    pub(crate) fn new(places: [Place; 2]) -> Self {
         let home = Home::new();
         let dir = home.origin().join("album");
         write_album(&dir, TRACKS, MEGABYTES);
@@ -210,7 +210,7 @@ impl Pair {
     }
 
     /// Writes the configuration, with these of the two origins.
-    pub fn configure(&self, origins: &[usize]) {
+    pub(crate) fn configure(&self, origins: &[usize]) {
         let mut text = String::from("cache_free_min = \"0\"\nread_timeout_ms = 8000\n");
         for &origin in origins {
             self.servers[origin].write_config(&mut text);
@@ -219,7 +219,7 @@ impl Pair {
     }
 
     /// Mounts, and waits until the daemon is ready.
-    pub fn mount(&self) -> Daemon {
+    pub(crate) fn mount(&self) -> Daemon {
         let access = format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}");
         let secret = format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}");
         let wrapper = ["env", &access, &secret];
@@ -233,26 +233,26 @@ impl Pair {
     }
 
     /// Mounts, and waits until both origins have been scanned and their copies compared.
-    pub fn mount_scanned(&self) -> Daemon {
+    pub(crate) fn mount_scanned(&self) -> Daemon {
         let daemon = self.mount();
         daemon.wait_scanned(2);
         self.note_indexed();
         daemon
     }
 
-    pub fn note_indexed(&self) {
+    pub(crate) fn note_indexed(&self) {
         for server in &self.servers {
             server.indexed.set(server.content_bytes());
         }
     }
 
     /// Content bytes that a server had sent when it had been indexed.
-    pub fn indexed(&self, server: usize) -> u64 {
+    pub(crate) fn indexed(&self, server: usize) -> u64 {
         self.servers[server].indexed.get()
     }
 
     /// True once the daemon knows that the copies are equal, or needs no proof.
-    pub fn are_proven(&self) -> bool {
+    pub(crate) fn are_proven(&self) -> bool {
         let buckets = self.servers.iter();
         let buckets = buckets.filter(|server| matches!(server.kind, Kind::S3 { .. }));
         let index = self.home.state().join("metadata.db");
@@ -269,7 +269,7 @@ impl Pair {
     }
 
     /// A track of the mount by its number, with its original.
-    pub fn track(&self, number: usize) -> (PathBuf, PathBuf) {
+    pub(crate) fn track(&self, number: usize) -> (PathBuf, PathBuf) {
         let original = Path::new("album").join(format!("{number}.flac"));
         let mut pairs = super::pairs(self).into_iter();
         let pair = pairs.find(|(_, real)| real.ends_with(&original));

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Ticket;
 use super::{Counters, Fault, RemoteFile, Source, blocking};
-use crate::proof;
 
 /// What a flight is told while it is on its way.
 #[derive(Clone)]
@@ -242,9 +241,7 @@ impl RemoteFile {
         match blocking(move || object.finish()).await {
             Ok(Ok(_)) => {
                 self.fetcher.dirty.notify_one();
-                // One that finds no room is compared when it is needed.
-                let complete = proof::Job::Complete(self.object.version());
-                let _ = self.fetcher.proofs.try_send(complete);
+                self.fetcher.proofs.complete(self.object.version());
             }
             Ok(Err(error)) => {
                 self.state().is_finished = false;

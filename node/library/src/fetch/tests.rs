@@ -1,5 +1,7 @@
 //! The fetcher over a real store and an origin whose behaviour is scripted.
 
+mod failover;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -190,33 +192,70 @@ fn store(dir: &Path) -> Arc<Store> {
     Store::open(Config { dir, limits }, Arc::new(RealDisk::default())).unwrap()
 }
 
+fn scripted(id: &str, content: &Arc<Vec<u8>>) -> Arc<Scripted> {
+    Arc::new(Scripted {
+        id: OriginId::new(id).unwrap(),
+        content: content.clone(),
+        asked: Mutex::default(),
+        script: Mutex::default(),
+        pace: tokio::sync::Semaphore::new(tokio::sync::Semaphore::MAX_PERMITS),
+        under_way: AtomicUsize::new(0),
+    })
+}
+
+fn fetcher(store: Arc<Store>, options: FetchOptions, origins: &[Arc<Scripted>]) -> Arc<Fetcher> {
+    let stop = CancellationToken::new();
+    let roster = Arc::<Roster>::default();
+    for (priority, origin) in (20..).zip(origins) {
+        let setup = OriginSetup {
+            origin: Arc::new(Port(origin.clone())),
+            priority,
+            rescan_every: Duration::MAX,
+        };
+        roster.insert(Upstream::new(setup, 1, &stop).0);
+    }
+    let proofs = Arc::default();
+    Arc::new(Fetcher::new(store, options, roster, proofs, stop))
+}
+
+fn found(origin: &Scripted, key: u8) -> Found {
+    let size = origin.content.len() as u64;
+    let node = Node {
+        ino: Ino(300),
+        kind: NodeKind::File,
+        size,
+        mtime_ns: 0,
+        mode: 0o444,
+    };
+    Found {
+        node,
+        origin: origin.id.clone(),
+        path: OriginPath::new(b"a.flac").unwrap(),
+        version: ContentVersion {
+            size,
+            validator: Validator::ETag("1".into()),
+        },
+        kind: FileKind::Track,
+        version_key: VersionKey([key; 16]),
+        layout: None,
+        sample: None,
+        md5: None,
+        etag_is_md5: false,
+        priority: 20,
+    }
+}
+
 fn world_with(size: usize, options: FetchOptions, is_recovered: bool) -> World {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     if is_recovered {
         store.recover().unwrap();
     }
-    let origin = Arc::new(Scripted {
-        id: OriginId::new("scripted").unwrap(),
-        content: Arc::new(content(size)),
-        asked: Mutex::default(),
-        script: Mutex::default(),
-        pace: tokio::sync::Semaphore::new(tokio::sync::Semaphore::MAX_PERMITS),
-        under_way: AtomicUsize::new(0),
-    });
-    let stop = CancellationToken::new();
-    let roster = Arc::<Roster>::default();
-    let setup = OriginSetup {
-        origin: Arc::new(Port(origin.clone())),
-        priority: 20,
-        rescan_every: Duration::MAX,
-    };
-    roster.insert(Upstream::new(setup, 1, &stop).0);
-    let (proofs, _) = proof::channel();
-    let fetcher = Fetcher::new(store, options, roster, proofs, stop);
+    let origin = scripted("scripted", &Arc::new(content(size)));
+    let fetcher = fetcher(store, options, std::slice::from_ref(&origin));
     World {
         origin,
-        fetcher: Arc::new(fetcher),
+        fetcher,
         _dir: dir,
     }
 }
@@ -227,30 +266,7 @@ fn world(size: usize) -> World {
 
 impl World {
     async fn file(&self) -> Arc<RemoteFile> {
-        let size = self.origin.content.len() as u64;
-        let node = Node {
-            ino: Ino(300),
-            kind: NodeKind::File,
-            size,
-            mtime_ns: 0,
-            mode: 0o444,
-        };
-        let found = Found {
-            node,
-            origin: self.origin.id.clone(),
-            path: OriginPath::new(b"a.flac").unwrap(),
-            version: ContentVersion {
-                size,
-                validator: Validator::ETag("1".into()),
-            },
-            kind: FileKind::Track,
-            version_key: VersionKey([7; 16]),
-            layout: None,
-            sample: None,
-            md5: None,
-            etag_is_md5: false,
-            priority: 20,
-        };
+        let found = found(&self.origin, 7);
         self.fetcher.file(found, Vec::new()).await.unwrap()
     }
 

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::fetch::{FetchOptions, Fetcher};
 use crate::ingest::{Phase, Progress, Request};
 use crate::keeper::{self, Cache};
-use crate::proof;
+use crate::proof::Proofs;
 use crate::shared::{Shared, rearrange};
 use crate::upstream::{Health, OriginSetup, Roster, Upstream};
 
@@ -67,7 +67,7 @@ impl Library {
             .as_ref()
             .map_or_else(FetchOptions::default, |cache| cache.options);
         let roster = Arc::<Roster>::default();
-        let (proofs, jobs) = proof::channel();
+        let proofs = Arc::<Proofs>::default();
         let fetcher = cache.map(|cache| {
             let (roster, stop) = (roster.clone(), stop.clone());
             let Cache { store, options } = cache;
@@ -96,7 +96,7 @@ impl Library {
         let arrange = rearrange(library.shared.clone(), rows.clone(), reordered);
         let arrange = tokio::spawn(arrange);
         library.take_into_use(origins, &rows);
-        let mut tasks = keeper::spawn(&library.shared, jobs, &library.stop);
+        let mut tasks = keeper::spawn(&library.shared, &library.stop);
         tasks.push(arrange);
         Ok(Self {
             tasks: Mutex::new(tasks),
