@@ -157,6 +157,14 @@ impl Blocks {
         self.committed_count = self.present.len();
     }
 
+    /// Notes that all that is there was compared since the start.
+    pub(crate) fn set_verified(&mut self) {
+        self.present
+            .values_mut()
+            .for_each(|block| block.is_verified = true);
+        self.verified_count = self.present.len();
+    }
+
     /// The blocks for which `pick` says yes, taken away.
     pub(crate) fn remove_where(&mut self, pick: impl Fn(u32, &Block) -> bool) -> usize {
         let picked: Vec<u32> = self

@@ -195,6 +195,8 @@ impl Store {
             if let Some(file) = &mut state.file {
                 file.is_fresh = false;
             }
+            state.seal = map::seal_of(&bytes);
+            self.note_verified(inner.version, &state);
         }
         self.settle(inner);
         Ok(())
@@ -235,7 +237,7 @@ impl Store {
         let mut state = inner.state();
         let count = state.blocks.remove_where(|_, block| !block.is_committed);
         if count > 0 {
-            state.lost_blocks();
+            self.lost_blocks(inner.version, &mut state);
         }
         state.dirty_bytes = 0;
     }

@@ -256,7 +256,7 @@ impl Store {
             });
             state.suspects.clear();
             state.is_punch_due = true;
-            state.lost_blocks();
+            self.lost_blocks(inner.version, &mut state);
             state.manifest.take()
         };
         let before = self.charged(inner);
@@ -291,7 +291,7 @@ impl Store {
         {
             let mut state = inner.state();
             state.blocks.remove_where(|_, _| true);
-            state.lost_blocks();
+            self.lost_blocks(inner.version, &mut state);
         }
         self.remove_files(inner)
     }

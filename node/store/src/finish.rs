@@ -51,7 +51,9 @@ impl Store {
         let mut at = 0;
         while at < inner.size {
             let end = (at + SPAN_BYTES).min(inner.size);
-            let Some(bytes) = self.read(inner, at..end, false)? else {
+            // All of it is read anyway, so all of it is compared: what was written from memory has
+            // then come back from its file once.
+            let Some(bytes) = self.read(inner, at..end, true)? else {
                 return Ok(None);
             };
             cutter.push(&bytes);
@@ -190,6 +192,7 @@ impl Store {
         let headers: Vec<_> = {
             let mut state = inner.state();
             state.is_superseded = true;
+            lock(&self.verified).forget(inner.version);
             let headers = state
                 .blocks
                 .iter()

@@ -12,7 +12,7 @@ use musicfs_core::version::VersionKey;
 use crate::blocks::{Block, Blocks};
 use crate::budget::Charge;
 use crate::disk::DiskFile;
-use crate::map::{ObjectId, encoded_bytes_max};
+use crate::map::{ObjectId, Seal, encoded_bytes_max};
 use crate::types::Class;
 
 /// What file systems allocate by.
@@ -56,6 +56,8 @@ pub(crate) struct State {
     /// Counts changes that the map should tell, and how many it tells.
     pub(crate) changes: u64,
     pub(crate) changes_committed: u64,
+    /// That of the map on disk, once there is one.
+    pub(crate) seal: Option<Seal>,
     /// Bytes written since the last commit.
     pub(crate) dirty_bytes: u64,
     /// Bytes on disk of the object file and of its map.
@@ -135,6 +137,7 @@ impl State {
             epoch: 0,
             changes: 0,
             changes_committed: 0,
+            seal: None,
             dirty_bytes: 0,
             allocated: 0,
             map_allocated: 0,
@@ -148,7 +151,19 @@ impl State {
         self.changes != self.changes_committed
     }
 
-    /// Blocks went away: nothing read before this is trusted any more.
+    /// The seal of the map on disk, if that tells of every block of the object and each was compared
+    /// or written since the start.
+    pub(crate) fn verified_seal(&self) -> Option<Seal> {
+        let is_sound = self.blocks.is_complete()
+            && self.blocks.is_verified()
+            && self.suspects.is_empty()
+            && !self.is_dirty()
+            && !self.is_superseded;
+        self.seal.filter(|_| is_sound)
+    }
+
+    /// Blocks went away: nothing read before this is trusted any more. To be called through
+    /// [`Store::lost_blocks`](crate::Store::lost_blocks).
     pub(crate) fn lost_blocks(&mut self) {
         self.epoch += 1;
         self.changes += 1;

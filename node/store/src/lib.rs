@@ -16,7 +16,8 @@
 //! 3. one of `Store::opening`: around the first look at an object's files.
 //! 4. the leaves, of which no two are held together, and none while a disk is waited for:
 //!    `Store::ledger`, `Store::live`, `Store::health`, `Inner::state`, `Object::inner`.
-//! 5. the lock inside `Index`, a leaf too, which is held while SQLite works.
+//! 5. the lock inside `Index`, a leaf too, which is held while SQLite works; and `Store::verified`,
+//!    taken under `Inner::state`, so that no block goes away between the two.
 //!
 //! Readers take none but leaves: what they read while blocks go away is thrown away, which
 //! `State::epoch` tells them.
@@ -42,6 +43,7 @@ mod recover;
 mod scrub;
 mod store;
 mod types;
+mod verified;
 mod write;
 
 pub use disk::{Disk, DiskFile, DiskStat, RealDisk};

@@ -195,7 +195,11 @@ impl Store {
         map: Map,
         map_allocated: u64,
     ) -> Result<Option<State>, Error> {
-        let Content::Object { blocks, manifest } = map.content else {
+        let Content::Object {
+            mut blocks,
+            manifest,
+        } = map.content
+        else {
             return Ok(None);
         };
         let path = self.layout.object(version);
@@ -208,6 +212,9 @@ impl Store {
             return Ok(None);
         };
         let allocated = file.allocated().attempt("look at", &path)?;
+        if blocks.is_complete() && lock(&self.verified).knows(version, map.seal) {
+            blocks.set_verified();
+        }
         Ok(Some(State {
             file: Some(ObjectFile {
                 id: map.id,
@@ -216,6 +223,7 @@ impl Store {
             }),
             blocks,
             manifest: manifest.map(Arc::new),
+            seal: Some(map.seal),
             allocated,
             map_allocated,
             ..State::empty(map.size)

@@ -39,10 +39,14 @@ impl fmt::Debug for ObjectId {
     }
 }
 
+/// What a map ends with: the first bytes of the BLAKE3 of all before. Maps that end alike are alike.
+pub(crate) type Seal = [u8; CHECK_BYTES];
+
 /// A map, read and found whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Map {
     pub(crate) version: VersionKey,
+    pub(crate) seal: Seal,
     /// Of an alias: that of the object it stands for.
     pub(crate) id: ObjectId,
     pub(crate) size: u64,
@@ -112,6 +116,11 @@ pub(crate) fn encoded_bytes_max(blocks_count: usize, chunks_count: usize) -> u64
     (bytes + Manifest::encoded_bytes(chunks_count)) as u64
 }
 
+/// The seal of an encoded map.
+pub(crate) fn seal_of(bytes: &[u8]) -> Option<Seal> {
+    bytes.last_chunk().copied()
+}
+
 /// Reads a map; never allocates more than a small multiple of `bytes`.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Map, Damaged> {
     parse(bytes).ok_or(Damaged)
@@ -173,6 +182,7 @@ fn parse(bytes: &[u8]) -> Option<Map> {
     };
     Some(Map {
         version: VersionKey(*version),
+        seal: *check,
         id: ObjectId(*id),
         size,
         content,

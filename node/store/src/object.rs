@@ -150,7 +150,7 @@ impl Object {
     }
 
     /// Lets the kernel read the file by itself: `None` unless the object is complete and every
-    /// block was compared (or written) since the start.
+    /// block was compared (or written) since the start, whether or not it was dropped meanwhile.
     pub fn passthrough(self: &Arc<Self>) -> Option<Passthrough> {
         let inner = self.inner();
         let mut state = inner.state();

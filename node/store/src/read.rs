@@ -166,6 +166,9 @@ impl Store {
                 .blocks
                 .update(*index, |block| block.is_verified = true);
         }
+        if !view.unverified.is_empty() {
+            self.note_verified(inner.version, &state);
+        }
         true
     }
 
@@ -197,7 +200,7 @@ impl Store {
         if count == 0 {
             return;
         }
-        state.lost_blocks();
+        self.lost_blocks(inner.version, &mut state);
         drop(state);
         self.counters
             .blocks_damaged

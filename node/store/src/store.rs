@@ -19,6 +19,7 @@ use crate::live::Live;
 use crate::lookup::Found;
 use crate::object::Object;
 use crate::types::{Class, ClassStats, Config, Limits, OBJECT_BYTES_MAX, Stats, Why};
+use crate::verified::Verified;
 
 /// How many objects can be looked up on disk at the same time.
 pub(crate) const OPENING_COUNT: usize = 64;
@@ -38,6 +39,7 @@ pub struct Store {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) live: Mutex<Live>,
     pub(crate) health: Mutex<Health>,
+    pub(crate) verified: Mutex<Verified>,
     pub(crate) evictor: Mutex<Evictor>,
     pub(crate) counters: Counters,
     /// When accesses were last written to the maps.
@@ -91,6 +93,7 @@ impl Store {
             ledger: Mutex::new(Ledger::new(limits)),
             live: Mutex::default(),
             health: Mutex::new(Health::new()),
+            verified: Mutex::default(),
             evictor: Mutex::default(),
             counters: Counters::default(),
             touches_flushed: Mutex::new(disk.monotonic()),
@@ -237,6 +240,19 @@ impl Store {
         let wall = self.wall();
         lock(&self.ledger).unretire(version, wall);
         object
+    }
+
+    /// Remembers an object in the state that its map tells of, if all of that was found sound.
+    pub(crate) fn note_verified(&self, version: VersionKey, state: &State) {
+        if let Some(seal) = state.verified_seal() {
+            lock(&self.verified).remember(version, seal);
+        }
+    }
+
+    /// Blocks of a version went away: nothing read before this is trusted any more.
+    pub(crate) fn lost_blocks(&self, version: VersionKey, state: &mut State) {
+        state.lost_blocks();
+        lock(&self.verified).forget(version);
     }
 
     pub(crate) fn mark_dirty(&self, inner: &Arc<Inner>) {

@@ -256,7 +256,7 @@ impl Store {
                 state.blocks.remove(index);
             }
         }
-        state.lost_blocks();
+        self.lost_blocks(inner.version, &mut state);
         drop(state);
         self.mark_dirty(inner);
         self.settle(inner);

@@ -16,3 +16,4 @@ mod refusal;
 mod share;
 mod support;
 mod threads;
+mod verified;
