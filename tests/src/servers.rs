@@ -4,6 +4,7 @@
 //! that ends. `tests/run.sh` installs the programs; without them a test fails.
 
 pub mod proxy;
+pub mod redis;
 pub mod s3;
 pub mod s3_client;
 pub mod s3_proxy;
