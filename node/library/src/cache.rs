@@ -4,7 +4,7 @@ mod below;
 mod pins;
 mod prefetch;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use musicfs_core::error::with_causes;
 use musicfs_core::extents::blocks_count;
@@ -47,6 +47,14 @@ pub struct CacheStats {
     pub headers: TierStats,
     /// Everything else that is cached.
     pub bodies: TierStats,
+    /// Changed files of which only the tags were fetched: their origin's checksum proved that the
+    /// rest is in the cache. This and the next two since the start.
+    pub delta_files: u64,
+    /// Bytes of them that were not fetched.
+    pub delta_bytes_saved: u64,
+    /// Changed files whose old content is in the cache, without a proof that the new one can be made
+    /// of it: they are fetched when they are read.
+    pub delta_unproven: u64,
 }
 
 /// Figures of one tier.
@@ -117,9 +125,14 @@ impl Library {
             return Ok(metadata);
         };
         let stats = fetcher.store.stats();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &fetcher.counters;
         Ok(CacheStats {
-            hits: fetcher.counters.hits.load(Ordering::Relaxed),
-            misses: fetcher.counters.misses.load(Ordering::Relaxed),
+            hits: count(&counters.hits),
+            misses: count(&counters.misses),
+            delta_files: count(&counters.deltas),
+            delta_bytes_saved: count(&counters.delta_bytes_saved),
+            delta_unproven: count(&counters.deltas_unproven),
             chunks_stored: stats.chunks_stored,
             chunks_unique: stats.chunks_unique,
             size_bytes: stats.size_bytes,

@@ -39,6 +39,10 @@ use remote::Fault;
 pub(crate) use remote::RemoteFile;
 use source::Source;
 
+/// Changed files of all origins that are compared with their checksums at once: each takes a
+/// processor, here or, where a server computes the checksum, there.
+const DELTAS_MAX: usize = 2;
+
 /// How remote content is fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchOptions {
@@ -76,7 +80,9 @@ pub(crate) struct Fetcher {
     gate: Arc<Gate>,
     files: Mutex<HashMap<VersionKey, Weak<RemoteFile>>>,
     started: Instant,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
+    /// Held while a candidate for a changed file is compared with its checksum.
+    pub(crate) delta_slots: tokio::sync::Semaphore,
     /// Where flights run: reads and closes may come from threads that are not the runtime's.
     runtime: Handle,
 }
@@ -90,6 +96,12 @@ pub(crate) struct Counters {
     pub(crate) misses: AtomicU64,
     /// Content bytes that came from origins for reads, readahead, fill and prefetch.
     pub(crate) bytes_fetched: AtomicU64,
+    /// Changed files whose content was put together from their old one, and proven.
+    pub(crate) deltas: AtomicU64,
+    /// Bytes of them that were not fetched for that.
+    pub(crate) delta_bytes_saved: AtomicU64,
+    /// Changed files that might have been, but nothing proved it.
+    pub(crate) deltas_unproven: AtomicU64,
 }
 
 impl Counters {
@@ -118,6 +130,7 @@ impl Fetcher {
             files: Mutex::default(),
             started: Instant::now(),
             stop,
+            delta_slots: tokio::sync::Semaphore::new(DELTAS_MAX),
             runtime: Handle::current(),
         }
     }

@@ -1,6 +1,7 @@
 //! Keeps the index true to an origin: one task per origin that walks, watches and answers requests.
 
 mod debounce;
+mod delta;
 mod extract;
 mod pass;
 mod progress;

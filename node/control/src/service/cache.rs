@@ -164,6 +164,9 @@ fn cache_stats(stats: &CacheStats) -> v1::CacheStats {
         l1_metadata: Some(v1::TierStats::default()),
         l2_headers: Some(tier_stats(stats.headers)),
         l3_chunks: Some(tier_stats(stats.bodies)),
+        delta_files: stats.delta_files,
+        delta_bytes_saved: stats.delta_bytes_saved,
+        delta_unproven: stats.delta_unproven,
     }
 }
 

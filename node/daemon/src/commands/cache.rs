@@ -68,6 +68,9 @@ fn stats_json(stats: &CacheStats) -> Value {
         "l1_metadata": tier(&stats.l1_metadata),
         "l2_headers": tier(&stats.l2_headers),
         "l3_chunks": tier(&stats.l3_chunks),
+        "delta_files": stats.delta_files,
+        "delta_bytes_saved": stats.delta_bytes_saved,
+        "delta_unproven": stats.delta_unproven,
     })
 }
 
@@ -79,6 +82,7 @@ fn stats_text(stats: &CacheStats) -> String {
         ("misses", stats.misses.to_string()),
         ("hit rate", format!("{:.1} %", stats.hit_rate * 100.0)),
         ("dedup ratio", format!("{:.2}", stats.dedup_ratio)),
+        ("deltas", deltas_text(stats)),
     ]);
     let row = |name: &str, tier: Option<TierStats>| {
         let tier = tier.unwrap_or_default();
@@ -99,6 +103,15 @@ fn stats_text(stats: &CacheStats) -> String {
         ],
     );
     text
+}
+
+/// What became of changed files.
+fn deltas_text(stats: &CacheStats) -> String {
+    let saved = size(stats.delta_bytes_saved);
+    format!(
+        "{} files, {saved} not fetched again; {} without proof",
+        stats.delta_files, stats.delta_unproven
+    )
 }
 
 fn cleared_json(cleared: &ClearCacheResponse, dry_run: bool) -> Value {
@@ -126,6 +139,9 @@ mod tests {
             misses: 1,
             hit_rate: 0.75,
             dedup_ratio: 1.0,
+            delta_files: 5,
+            delta_bytes_saved: 1 << 30,
+            delta_unproven: 1,
             size_bytes: 1 << 20,
             size_limit_bytes: 10 << 30,
             l3_chunks: Some(TierStats {
@@ -143,7 +159,12 @@ mod tests {
         assert!(text.contains("hit rate     75.0 %\n"), "{text}");
         assert!(text.contains("metadata  0        0 B      0\n"), "{text}");
         assert!(text.contains("chunks    7        1.0 MiB  2\n"), "{text}");
+        let deltas = "deltas       5 files, 1.0 GiB not fetched again; 1 without proof\n";
+        assert!(text.contains(deltas), "{text}");
         let json = stats_json(&stats);
+        assert_eq!(json["delta_files"], 5);
+        assert_eq!(json["delta_bytes_saved"], 1 << 30);
+        assert_eq!(json["delta_unproven"], 1);
         assert_eq!(json["hit_rate"], 0.75);
         assert_eq!(json["l3_chunks"]["evictions"], 2);
         assert_eq!(json["l1_metadata"]["entries"], 0);

@@ -16,6 +16,8 @@ use musicfs_store::{Class, Object, Store, Written};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::delta::Delta;
+
 /// What reading a track gave.
 pub(crate) struct Extracted {
     /// The version that was read.
@@ -40,6 +42,8 @@ pub(crate) struct Job {
     pub(crate) extension: String,
     /// Where what is read is kept; `None` for an origin that needs no cache.
     pub(crate) keep: Option<Keep>,
+    /// What it takes the place of, where that may help.
+    pub(crate) delta: Option<Delta>,
 }
 
 /// Where the header tier of a file goes.
@@ -85,7 +89,8 @@ fn read(job: Job, file: Arc<dyn OriginFile>, runtime: Handle) -> Result<Extracte
         bytes_read: 0,
     };
     if source.kept.is_some() {
-        source.fetch(&musicfs_media::first_extents(size, &job.extension))?;
+        let first = musicfs_media::first_extents(size, &job.extension);
+        source.fetch(&first, Class::Header)?;
     }
     let extraction = musicfs_media::extract(&mut source, &job.extension);
     if let Some(failure) = source.failure.take() {
@@ -97,6 +102,9 @@ fn read(job: Job, file: Arc<dyn OriginFile>, runtime: Handle) -> Result<Extracte
     );
     source.complete(&layout)?;
     let sample = source.sample()?;
+    if let Some(delta) = job.delta.filter(|_| extraction.is_ok()) {
+        delta.apply(&mut source, &layout)?;
+    }
     Ok(Extracted {
         version,
         info: extraction.map(|extraction| extraction.info),
@@ -108,11 +116,11 @@ fn read(job: Job, file: Arc<dyn OriginFile>, runtime: Handle) -> Result<Extracte
 }
 
 /// The blocks of one file, as far as they have been fetched.
-struct Kept {
-    object: Arc<Object>,
+pub(super) struct Kept {
+    pub(super) object: Arc<Object>,
     profile: HeaderProfile,
     /// What the store did not keep, by offset: only for as long as the tags are read.
-    beside: Vec<(u64, Bytes)>,
+    pub(super) beside: Vec<(u64, Bytes)>,
 }
 
 impl Kept {
@@ -132,7 +140,7 @@ impl Kept {
         })
     }
 
-    fn absent(&self, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(super) fn absent(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let mut absent: Extents = self.object.absent(range).into_iter().collect();
         for (at, bytes) in &self.beside {
             absent.remove(*at..at + bytes.len() as u64);
@@ -140,8 +148,8 @@ impl Kept {
         absent.iter().collect()
     }
 
-    fn keep(&mut self, at: u64, bytes: Bytes) {
-        match self.object.write(at, &bytes, Class::Header) {
+    fn keep(&mut self, at: u64, bytes: Bytes, class: Class) {
+        match self.object.write(at, &bytes, class) {
             Ok(Written::Kept) => {}
             Ok(Written::Refused(_)) | Err(_) => self.beside.push((at, bytes)),
         }
@@ -155,7 +163,7 @@ impl Kept {
     }
 
     /// Copies what is kept of `range` to `buf`; false if some of it is lost by now.
-    fn copy(&self, range: Range<u64>, buf: &mut [u8]) -> bool {
+    pub(super) fn copy(&self, range: Range<u64>, buf: &mut [u8]) -> bool {
         let mut missing: Extents = Extents::from(range.clone());
         let place = |at: u64| usize::try_from(at - range.start).unwrap_or(usize::MAX);
         for (at, bytes) in &self.beside {
@@ -178,10 +186,10 @@ impl Kept {
 }
 
 /// An origin's file as the tag readers see it.
-struct Ranged {
+pub(super) struct Ranged {
     file: Arc<dyn OriginFile>,
-    runtime: Handle,
-    kept: Option<Kept>,
+    pub(super) runtime: Handle,
+    pub(super) kept: Option<Kept>,
     /// What the tag readers have read from the start on, as far as a sample needs it.
     front: Vec<u8>,
     /// The first failure, for the tag readers may swallow it.
@@ -190,8 +198,12 @@ struct Ranged {
 }
 
 impl Ranged {
+    pub(super) fn version(&self) -> &ContentVersion {
+        self.file.version()
+    }
+
     /// Has all of `extents` in the store, as far as it takes them; asks for the ranges at once.
-    fn fetch(&mut self, extents: &Extents) -> Result<(), OriginError> {
+    pub(super) fn fetch(&mut self, extents: &Extents, class: Class) -> Result<(), OriginError> {
         let Some(kept) = &self.kept else {
             return Ok(());
         };
@@ -216,7 +228,7 @@ impl Ranged {
             let bytes = bytes?;
             self.bytes_read += bytes.len() as u64;
             if let Some(kept) = &mut self.kept {
-                kept.keep(at, bytes);
+                kept.keep(at, bytes, class);
             }
         }
         Ok(())
@@ -239,7 +251,7 @@ impl Ranged {
             // A class that cannot be changed costs room in the quota, nothing else.
             let _ = kept.object.set_class(range, Class::Body);
         }
-        self.fetch(&header)
+        self.fetch(&header, Class::Header)
     }
 
     /// The sample, of what was read already: tag readers begin at the front. Whatever they left out
@@ -273,7 +285,7 @@ impl Ranged {
     fn read_bytes(&mut self, range: Range<u64>, buf: &mut [u8]) -> Result<(), OriginError> {
         let blocks = to_blocks(range.clone(), self.file.version().size);
         if self.kept.is_some() {
-            self.fetch(&Extents::from(blocks))?;
+            self.fetch(&Extents::from(blocks), Class::Header)?;
         }
         if let Some(kept) = &self.kept
             && kept.copy(range.clone(), buf)

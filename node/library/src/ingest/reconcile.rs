@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use musicfs_core::id::FileId;
 use musicfs_core::origin::{DirListing, FileIdentity, ListedFile};
 use musicfs_core::path::OriginPath;
-use musicfs_core::version::ContentVersion;
+use musicfs_core::tags::AudioLayout;
+use musicfs_core::version::{ContentVersion, VersionKey};
 use musicfs_index::{FileChange, FileKind, KnownFile};
 
 /// A listed file whose content the index does not have.
@@ -14,6 +15,16 @@ pub(crate) struct Fresh {
     pub(crate) dir: OriginPath,
     pub(crate) listed: ListedFile,
     pub(crate) kind: FileKind,
+    /// The track that the index knows at its path, where it knows that one's layout.
+    pub(crate) replaces: Option<Replaced>,
+}
+
+/// A content version that has a successor at its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    pub(crate) version_key: VersionKey,
+    pub(crate) size: u64,
+    pub(crate) layout: AudioLayout,
 }
 
 impl Fresh {
@@ -76,14 +87,14 @@ pub(crate) fn compare(
                 }
             }
             old => {
-                let device = old
-                    .and_then(|old| old.identity)
-                    .map(|identity| identity.device);
+                let identity = old.as_ref().and_then(|old| old.identity);
+                let device = identity.map(|identity| identity.device);
                 difference.devices_alive.extend(device);
                 difference.fresh.push(Fresh {
                     dir: listing.path.clone(),
                     listed: listed.clone(),
                     kind,
+                    replaces: old.as_ref().and_then(replaced),
                 });
             }
         }
@@ -95,6 +106,15 @@ pub(crate) fn compare(
             .collect();
     }
     difference
+}
+
+/// A known file as one that has a new version; `None` if that is of no use.
+fn replaced(old: &KnownFile) -> Option<Replaced> {
+    Some(Replaced {
+        version_key: old.version_key,
+        size: old.version.size,
+        layout: old.layout?,
+    })
 }
 
 /// A known file as missing from `dir`.
@@ -132,7 +152,7 @@ pub(crate) fn judge(
     missing: Vec<Missing>,
     fresh: &[Fresh],
     devices_alive: &BTreeSet<u64>,
-    version_key: impl Fn(&Fresh) -> musicfs_core::version::VersionKey,
+    version_key: impl Fn(&Fresh) -> VersionKey,
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let is_away = |file: &Missing| match (file.identity, file.device) {
@@ -199,7 +219,8 @@ pub(crate) fn judge(
 
 #[cfg(test)]
 mod tests {
-    use musicfs_core::version::{Validator, VersionKey};
+    use musicfs_core::tags::Container;
+    use musicfs_core::version::Validator;
 
     use super::*;
 
@@ -250,6 +271,7 @@ mod tests {
             dir: OriginPath::default(),
             listed: listed(name, version, identity),
             kind: FileKind::Track,
+            replaces: None,
         }
     }
 
@@ -287,10 +309,20 @@ mod tests {
             dirs: vec![],
             complete: true,
         };
+        let layout = AudioLayout {
+            container: Container::Flac,
+            front_end: 0,
+            tail_start: 1,
+        };
+        let changed = KnownFile {
+            version_key: VersionKey([3; 16]),
+            layout: Some(layout),
+            ..known(3, "changed", version(1, 1))
+        };
         let rows = vec![
             known(1, "same", version(1, 1)),
             known(2, "mode", version(1, 1)),
-            known(3, "changed", version(1, 1)),
+            changed,
             known(4, "gone", version(1, 1)),
         ];
         let classify = |name: &[u8]| (!name.ends_with(b".exe")).then_some(FileKind::Track);
@@ -301,6 +333,13 @@ mod tests {
             .map(|file| file.listed.name.clone())
             .collect();
         assert_eq!(names, [b"changed".to_vec(), b"new".to_vec()]);
+        let replaced = Replaced {
+            version_key: VersionKey([3; 16]),
+            size: 1,
+            layout,
+        };
+        let replaces: Vec<_> = difference.fresh.iter().map(|file| file.replaces).collect();
+        assert_eq!(replaces, [Some(replaced), None]);
         assert_eq!(difference.touched.len(), 1);
         assert_eq!(
             difference

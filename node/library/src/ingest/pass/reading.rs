@@ -8,6 +8,7 @@ use musicfs_core::version::{Sample, Validator};
 use musicfs_index::{FileChange, FileKind, FileRecord};
 
 use super::{Fresh, Pass, PassError, RACY_NS, version_key};
+use crate::ingest::delta::Delta;
 use crate::ingest::extract::{Extracted, Job, Keep, extract};
 
 /// Files of a remote origin whose tags are read at once: a round trip is what they wait for.
@@ -42,6 +43,14 @@ impl Pass {
             self.join_one().await?;
         }
         let fetcher = self.shared.fetcher.as_ref().filter(|_| is_remote);
+        let delta = fetcher
+            .zip(fresh.replaces)
+            .map(|(fetcher, replaced)| Delta {
+                fetcher: fetcher.clone(),
+                origin: self.origin.clone(),
+                path: path.clone(),
+                replaced,
+            });
         let job = Job {
             origin: self.origin.clone(),
             path,
@@ -52,6 +61,7 @@ impl Pass {
                 key: version_key(&*self.origin, &fresh),
                 profile: fetcher.options.header_profile,
             }),
+            delta,
         };
         self.jobs.spawn(async move { (fresh, extract(job).await) });
         Ok(())
