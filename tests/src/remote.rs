@@ -49,12 +49,21 @@ impl Remote {
 
     /// Serves the home's files by SFTP.
     pub fn sftp(home: Home) -> Self {
+        Self::sftp_by(home, SftpServer::start)
+    }
+
+    /// The same, with checksums that the server computes.
+    pub fn sftp_hashing(home: Home) -> Self {
+        Self::sftp_by(home, SftpServer::start_with_commands)
+    }
+
+    fn sftp_by(home: Home, start: impl FnOnce(&Path) -> SftpServer) -> Self {
         // What is younger than two seconds is not indexed at once.
         sh(&format!(
             "find {:?} -exec touch -h -d '-1 hour' {{}} +",
             home.origin()
         ));
-        let server = Server::Sftp(SftpServer::start(&home.origin()));
+        let server = Server::Sftp(start(&home.origin()));
         Self { home, server }
     }
 
@@ -74,11 +83,15 @@ impl Remote {
                 format!("s3://{BUCKET}/{prefix}?endpoint={}", proxy.endpoint())
             }
             Server::Sftp(server) => format!(
-                "sftp://{USER}@127.0.0.1:{}{}?known_hosts={}&key_file={}",
+                "sftp://{USER}@127.0.0.1:{}{}?known_hosts={}&key_file={}{}",
                 server.port(),
                 self.home.origin().display(),
                 server.known_hosts().display(),
-                server.key_file().display()
+                server.key_file().display(),
+                match server.runs_commands() {
+                    true => "&hash_command=md5sum",
+                    false => "",
+                }
             ),
         }
     }

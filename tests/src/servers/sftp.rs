@@ -24,6 +24,7 @@ pub struct SftpServer {
     process: Mutex<Option<Process>>,
     dir: PathBuf,
     ports: Ports,
+    runs_commands: bool,
     /// Behind the process: it removes what that leaves.
     _janitor: Janitor,
 }
@@ -42,6 +43,15 @@ impl SftpServer {
     /// # Panics
     /// If it does not come up, here and below.
     pub fn start(root: &Path) -> Self {
+        Self::start_with(root, false)
+    }
+
+    /// Starts one that also runs commands.
+    pub fn start_with_commands(root: &Path) -> Self {
+        Self::start_with(root, true)
+    }
+
+    fn start_with(root: &Path, runs_commands: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("musicfs-sftp-").tempdir();
         let dir = dir.unwrap().keep();
         let janitor = Janitor::of(std::slice::from_ref(&dir));
@@ -50,11 +60,12 @@ impl SftpServer {
             generate_key(&dir.join(key));
         }
         fs::copy(dir.join("key.pub"), dir.join("authorized_keys")).unwrap();
-        configure(&dir, root, ports.port(0));
+        configure(&dir, root, ports.port(0), runs_commands);
         let server = Self {
             process: Mutex::new(None),
             dir,
             ports,
+            runs_commands,
             _janitor: janitor,
         };
         server.trust(server.port());
@@ -65,6 +76,11 @@ impl SftpServer {
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.ports.port(0)
+    }
+
+    /// True if it runs commands.
+    pub fn runs_commands(&self) -> bool {
+        self.runs_commands
     }
 
     /// Where it listens.
@@ -210,7 +226,7 @@ fn generate_key(file: &Path) {
 /// Writes the configuration, and the program that answers for the subsystem.
 ///
 /// `internal-sftp` would log through the system's logger, and to the client; this logs to a file.
-fn configure(dir: &Path, root: &Path, port: u16) {
+fn configure(dir: &Path, root: &Path, port: u16, runs_commands: bool) {
     assert!(
         Path::new(SFTP_SERVER).is_file(),
         "no {SFTP_SERVER}: tests/run.sh installs it"
@@ -220,6 +236,10 @@ fn configure(dir: &Path, root: &Path, port: u16) {
     let script = format!("#!/bin/sh\nexec {SFTP_SERVER} -e -l DEBUG -d {root:?} 2>>{log:?}\n");
     fs::write(&server, script).unwrap();
     sh(&format!("chmod 755 {server:?}"));
+    let forced = match runs_commands {
+        true => String::new(),
+        false => format!("ForceCommand {}\n", server.display()),
+    };
     let config = format!(
         "Port {port}\n\
          ListenAddress 127.0.0.1\n\
@@ -237,7 +257,7 @@ fn configure(dir: &Path, root: &Path, port: u16) {
          # may wait for anything, and a session that is killed in it may leave anything behind.\n\
          SetEnv SHLVL=9\n\
          Subsystem sftp {server}\n\
-         ForceCommand {server}\n",
+         {forced}",
         dir = dir.display(),
         server = server.display(),
     );
