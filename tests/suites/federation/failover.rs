@@ -102,3 +102,8 @@ fn reads_go_on_between_two_buckets() {
 fn reads_go_on_between_two_names_of_one_place() {
     reads_go_on([Place::SftpWithIdentity, Place::SftpWithIdentity]);
 }
+
+#[test]
+fn reads_go_on_between_a_server_that_computes_hashes_and_a_bucket() {
+    reads_go_on([Place::SftpWithHashes, Place::S3]);
+}

@@ -29,6 +29,8 @@ pub(crate) enum Place {
     Sftp,
     /// An SFTP server; the origin has the identity `album`.
     SftpWithIdentity,
+    /// An SFTP server that computes MD5s, and an origin that asks it to.
+    SftpWithHashes,
 }
 
 pub(crate) struct Pair {
@@ -52,7 +54,8 @@ enum Kind {
     Sftp {
         server: SftpServer,
         root: PathBuf,
-        has_identity: bool,
+        /// Further keys of its configuration.
+        more: &'static str,
     },
 }
 
@@ -79,13 +82,17 @@ impl Server {
                 let proxy = S3Proxy::start(&server);
                 Kind::S3 { server, proxy }
             }
-            Place::Sftp | Place::SftpWithIdentity => {
+            Place::Sftp | Place::SftpWithIdentity | Place::SftpWithHashes => {
                 let root = home.path(&format!("copy-{number}"));
                 sh(&format!("cp -a {:?} {root:?}", home.origin()));
                 Kind::Sftp {
-                    server: SftpServer::start(&root),
+                    server: SftpServer::start_with_commands(&root),
                     root,
-                    has_identity: place == Place::SftpWithIdentity,
+                    more: match place {
+                        Place::SftpWithIdentity => "identity = \"album\"\n",
+                        Place::SftpWithHashes => "hash_command = \"md5sum\"\n",
+                        _ => "",
+                    },
                 }
             }
         };
@@ -162,11 +169,7 @@ impl Server {
                 )
                 .unwrap();
             }
-            Kind::Sftp {
-                server,
-                root,
-                has_identity,
-            } => {
+            Kind::Sftp { server, root, more } => {
                 let (port, known_hosts) = (server.port(), server.known_hosts());
                 let key_file = server.key_file();
                 write!(
@@ -175,9 +178,7 @@ impl Server {
                      path = {root:?}\nknown_hosts = {known_hosts:?}\nkey_file = {key_file:?}\n"
                 )
                 .unwrap();
-                if *has_identity {
-                    text.push_str("identity = \"album\"\n");
-                }
+                text.push_str(more);
             }
         }
     }
@@ -251,21 +252,24 @@ impl Pair {
         self.servers[server].indexed.get()
     }
 
-    /// True once the daemon knows that the copies are equal, or needs no proof.
+    /// True once the daemon knows that the tracks are equal, or needs no proof.
     pub(crate) fn are_proven(&self) -> bool {
-        let buckets = self.servers.iter();
-        let buckets = buckets.filter(|server| matches!(server.kind, Kind::S3 { .. }));
+        if tree::files(&self.home.mount_point()).len() != FILES {
+            return false;
+        }
+        let is_bucket = |server: &&Server| matches!(server.kind, Kind::S3 { .. });
+        let hashes = |server: &&Server| matches!(&server.kind, Kind::Sftp { more, .. } if more.contains("hash"));
         let index = self.home.state().join("metadata.db");
         let index = rusqlite::Connection::open(index).unwrap();
-        let proven: i64 = index
-            .query_row(
-                "SELECT COUNT(*) FROM origins WHERE etag_is_md5 = 1",
-                [],
-                |row| row.get(0),
-            )
-            .unwrap();
-        proven == i64::try_from(buckets.count()).unwrap()
-            && tree::files(&self.home.mount_point()).len() == FILES
+        let count = |sql| -> i64 { index.query_row(sql, [], |row| row.get(0)).unwrap() };
+        let buckets = count("SELECT COUNT(*) FROM origins WHERE etag_is_md5 = 1");
+        let hashed = count(
+            "SELECT COUNT(*) FROM files f JOIN origins o ON o.id = f.origin_id
+             WHERE md5 IS NOT NULL AND o.kind = 'sftp'",
+        );
+        let buckets_wanted = self.servers.iter().filter(is_bucket).count();
+        let hashed_wanted = self.servers.iter().filter(hashes).count() * FILES;
+        (buckets, hashed) == (buckets_wanted as i64, hashed_wanted as i64)
     }
 
     /// A track of the mount by its number, with its original.
