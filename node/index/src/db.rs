@@ -300,6 +300,7 @@ pub(crate) fn plan_of(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use musicfs_core::id::{Ino, OriginId};
+    use musicfs_core::template::Template;
     use musicfs_core::version::VersionKey;
 
     use super::*;
@@ -384,6 +385,68 @@ mod tests {
         drop(connection);
         let (_, opened) = Index::open(dir.path(), Layout::default()).unwrap();
         assert_eq!(opened, Opened::Existing, "it migrates once");
+    }
+
+    #[test]
+    fn an_index_of_version_2_finds_its_copies_at_the_first_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = Connection::open(dir.path().join(DATABASE)).unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        first_rows(&connection).unwrap();
+        connection.execute_batch(MIGRATIONS[1]).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO origins VALUES (3, 'nas', 'nfs', '/nas', 0, 2, 30, 77),
+                                            (4, 'usb', 'nfs', '/usb', 0, 1, 20, 77);
+                 INSERT INTO files (id, origin_id, dir, name, kind, unreadable, origin_size,
+                     validator, origin_mtime, mode, version_key, title, more, last_sync)
+                 VALUES (5, 3, x'61', CAST('x.mp3' AS BLOB), 0, 0, 10, 'm7', 7, 292,
+                         randomblob(16), 'X', '{}', 1),
+                        (6, 3, x'61', CAST('c.jpg' AS BLOB), 1, 0, 20, 'm8', 8, 256,
+                         randomblob(16), NULL, NULL, 1),
+                        (7, 4, x'61', CAST('y.mp3' AS BLOB), 0, 0, 11, 'm7', 7, 292,
+                         randomblob(16), 'Y', '{}', 1),
+                        (8, 4, x'61', CAST('c.jpg' AS BLOB), 1, 0, 20, 'm9', 9, 256,
+                         randomblob(16), NULL, NULL, 1);
+                 INSERT INTO entries (ino, parent, name, base, file, mtime)
+                 VALUES (256, 1, 'Unknown Artist', NULL, NULL, 5),
+                        (257, 256, 'X.mp3', NULL, 5, NULL), (258, 256, 'c.jpg', NULL, 6, NULL),
+                        (259, 256, 'Y.mp3', NULL, 7, NULL),
+                        (260, 256, 'c [abcdefg2].jpg', 'c.jpg', 8, NULL);
+                 PRAGMA user_version = 2;",
+            )
+            .unwrap();
+        let layout = Layout {
+            template: Template::parse("$artist/$title.$format").unwrap(),
+            ..Layout::default()
+        };
+        connection
+            .execute(
+                "INSERT INTO meta VALUES ('layout', ?1)",
+                [layout.fingerprint()],
+            )
+            .unwrap();
+        drop(connection);
+
+        let (index, opened) = Index::open(dir.path(), layout).unwrap();
+        assert_eq!(opened, Opened::Existing);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let rebuilt = runtime.block_on(index.writer.rebuild_if_changed()).unwrap();
+        assert!(rebuilt.is_some());
+        let children = index.reader.children(Ino(256), Ino(0), 10).unwrap();
+        let shown: Vec<(u64, &str)> = children
+            .iter()
+            .map(|child| (child.node.ino.0, child.name.as_str()))
+            .collect();
+        assert_eq!(shown, [(257, "X.mp3"), (258, "c.jpg"), (259, "Y.mp3")]);
+        let replicas = index.reader.replicas(Ino(260)).unwrap();
+        let inos: Vec<u64> = replicas.iter().map(|found| found.node.ino.0).collect();
+        assert_eq!(inos, [258, 260]);
+        assert_eq!((replicas[1].sample, replicas[1].md5), (None, None));
+        let again = runtime.block_on(index.writer.rebuild_if_changed()).unwrap();
+        assert_eq!(again, None);
     }
 
     #[test]

@@ -247,3 +247,32 @@ fn leaders(members: &[Member]) -> Vec<usize> {
     }
     leaders
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::plan_of;
+
+    #[test]
+    fn a_group_is_found_by_indexes() {
+        let plan = plan_of(&members());
+        assert!(plan.contains("(parent=? AND name=?)"), "{plan}");
+        assert!(plan.contains("USING INDEX entries_by_base (parent=? AND base=?)"));
+        assert!(!plan.contains("SCAN") && !plan.contains("TEMP"), "{plan}");
+    }
+
+    #[test]
+    fn groups_that_may_change_are_found_without_going_through_all_files() {
+        let plan = plan_of(MISLED);
+        assert!(plan.contains("e USING INDEX entries_by_leader"), "{plan}");
+        let plan = plan_of(SHARED);
+        assert!(plan.contains("INDEX entries_by_base"), "{plan}");
+        for sql in [MISLED, SHARED] {
+            let plan = plan_of(sql);
+            assert!(
+                !plan.contains("SCAN f") && !plan.contains("SCAN l"),
+                "{plan}"
+            );
+        }
+    }
+}

@@ -337,3 +337,6 @@ impl RangedRead for Ranged {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
