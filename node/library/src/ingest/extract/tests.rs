@@ -99,7 +99,7 @@ fn read_file(file: &Arc<Memory>, extension: &str, kept: Option<Kept>) -> (Sample
     };
     if source.kept.is_some() {
         let first = musicfs_media::first_extents(size, extension);
-        source.fetch(&first).unwrap();
+        source.fetch(&first, Class::Header).unwrap();
     }
     let extraction = musicfs_media::extract(&mut source, extension);
     let layout = extraction.map_or_else(
