@@ -150,7 +150,10 @@ impl Inner {
         // Whoever wrote while we read has moved the time or the size by now.
         self.check_version()?;
         if bytes.len() < len {
-            return Err(self.changed());
+            // It is as long as it was, and what it holds was not to be had: sshfs says so when its
+            // connection is lost.
+            let end = std::io::ErrorKind::UnexpectedEof;
+            return Err(io_error("read", &self.path, end));
         }
         // An allocator may have given more than was asked for.
         bytes.truncate(len);

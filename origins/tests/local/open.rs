@@ -45,6 +45,19 @@ async fn a_file_is_read_in_any_range() {
     assert_eq!(listings[1].files[0].version, *file.version());
 }
 
+/// As on a network mount that lost its connection: the kernel's own files promise a page and hold
+/// a line.
+#[tokio::test]
+async fn a_file_that_ends_early_and_has_not_changed_is_no_changed_file() {
+    let origin = origin(Path::new("/sys/kernel"));
+    let file = origin.open(&path("uevent_seqnum"), &any_version()).await;
+    let file = file.unwrap();
+    assert!(file.version().size > 1000);
+    assert_eq!(file.read_at(0, 1).await.unwrap().len(), 1);
+    let error = file.read_at(0, 1000).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}
+
 #[tokio::test]
 async fn nothing_but_a_regular_file_inside_the_root_is_opened() {
     let base = tempfile::tempdir().unwrap();
