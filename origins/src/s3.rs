@@ -9,6 +9,7 @@ mod limit;
 mod list;
 mod object;
 mod read;
+mod status;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -161,6 +162,7 @@ impl S3Origin {
             keys,
             patience: PATIENCE,
             client: OnceCell::new(),
+            is_lax: Arc::default(),
         };
         Ok(Self {
             bucket: Arc::new(bucket),

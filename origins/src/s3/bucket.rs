@@ -1,6 +1,8 @@
 //! A bucket, and the client that speaks to its server.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -56,6 +58,8 @@ pub(super) struct Bucket {
     /// How long each wait for the server may take.
     pub(super) patience: Duration,
     pub(super) client: OnceCell<Client>,
+    /// True once the server has answered a request whose condition did not hold.
+    pub(super) is_lax: Arc<AtomicBool>,
 }
 
 impl Bucket {
@@ -81,6 +85,16 @@ impl Bucket {
             Ok(made) => made,
             Err(_) => Err(attempt.timed_out(self.patience)),
         }
+    }
+
+    /// True if the server is known to heed no conditions.
+    pub(super) fn is_lax(&self) -> bool {
+        self.is_lax.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the server heeds no conditions.
+    pub(super) fn note_lax(&self) {
+        self.is_lax.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the answer to a request, up to its body where that is streamed.

@@ -211,6 +211,58 @@ async fn a_whole_file_is_taken_for_a_range_if_it_is_the_right_one() {
     assert_malformed(&error, "it is the whole file and not a range");
 }
 
+/// A server that answers a range with 200 may heed no condition either, and send what has come
+/// since it looked for the tag.
+#[tokio::test]
+async fn what_a_sloppy_server_sends_is_confirmed_before_it_is_given_out() {
+    let sloppy = |asked: &Asked, now: &str| {
+        let (tag, body) = match asked.method.as_str() {
+            "HEAD" => (now, ""),
+            _ => ("tag-1", "0123456789"),
+        };
+        let answer = Reply::new(200).header("ETag", format!("\"{tag}\""));
+        answer.header("Content-Range", "bytes 10-19/100").body(body)
+    };
+    let server = Server::start(move |asked| sloppy(asked, "tag-1")).await;
+    assert_eq!(read(&server, 100, 10..20).await.unwrap(), b"0123456789");
+    let methods: Vec<_> = server.asked().into_iter().map(|it| it.method).collect();
+    assert_eq!(methods, ["GET", "HEAD"]);
+
+    let server = Server::start(move |asked| sloppy(asked, "tag-2")).await;
+    let origin = origin(&server);
+    let file = origin.open(&path("f"), &version(100)).await.unwrap();
+    let mut stream = file.stream(10..20);
+    let error = stream.next().await.unwrap_err();
+    assert!(matches!(error, OriginError::Changed { .. }), "{error:?}");
+}
+
+/// One that does know ranges is found out by the first condition that it does not heed.
+#[tokio::test]
+async fn a_server_that_heeds_no_condition_is_remembered() {
+    let tag = AtomicBool::new(true);
+    let server = Server::start(move |asked| {
+        let tag = match tag.swap(false, Ordering::SeqCst) {
+            true => "\"tag-2\"",
+            false => "\"tag-1\"",
+        };
+        let body = if asked.method == "HEAD" {
+            ""
+        } else {
+            "0123456789"
+        };
+        let answer = Reply::new(206).header("ETag", tag);
+        answer.header("Content-Range", "bytes 10-19/100").body(body)
+    })
+    .await;
+    let origin = origin(&server);
+    let file = origin.open(&path("f"), &version(100)).await.unwrap();
+    let error = file.read_at(10, 10).await.unwrap_err();
+    assert!(matches!(error, OriginError::Changed { .. }), "{error:?}");
+    assert_eq!(file.read_at(10, 10).await.unwrap(), "0123456789");
+    let methods: Vec<_> = server.asked().into_iter().map(|it| it.method).collect();
+    assert_eq!(methods, ["GET", "GET", "HEAD"]);
+}
+
 #[tokio::test]
 async fn another_version_is_never_read() {
     let other = Reply::new(206).header("ETag", "\"tag-2\"");
