@@ -13,6 +13,8 @@ mod sftp;
 mod mounted;
 #[path = "servers/proxy.rs"]
 mod proxy;
+#[path = "servers/rclone.rs"]
+mod rclone;
 #[path = "servers/remote.rs"]
 mod remote;
 

@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::sync::mpsc::{self, SyncSender};
+use std::sync::{LazyLock, Mutex};
 
 use rustix::process::{Pid, Signal};
 
@@ -33,6 +33,10 @@ const JANITOR: &str = r#"
 pub(super) struct Process {
     child: Child,
 }
+
+/// The process of a server that tests stop, kill and start again.
+#[derive(Debug, Default)]
+pub struct Running(Mutex<Option<Process>>);
 
 /// Removes paths when it is dropped or the test process has ended, even by a signal.
 #[derive(Debug)]
@@ -120,6 +124,43 @@ impl Drop for Process {
         for pid in family.into_iter().skip(1) {
             wait_until("the end of a server", || !is_alive(pid));
         }
+    }
+}
+
+impl Running {
+    /// A process that serves.
+    pub(super) fn of(process: Process) -> Self {
+        Self(Mutex::new(Some(process)))
+    }
+
+    /// Stops it where it is.
+    ///
+    /// # Panics
+    /// If it has been killed, here and below.
+    pub(super) fn pause(&self) {
+        let process = self.0.lock().unwrap();
+        process.as_ref().expect("the server runs").pause();
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(&self) {
+        let process = self.0.lock().unwrap();
+        process.as_ref().expect("the server runs").resume();
+    }
+
+    /// Kills it; one that has been killed stays so.
+    pub(super) fn kill(&self) {
+        self.0.lock().unwrap().take();
+    }
+
+    /// Puts the process that `start` returns, and which serves by then, in its place.
+    ///
+    /// # Panics
+    /// If it has not been killed.
+    pub(super) fn restart(&self, start: impl FnOnce() -> Process) {
+        let mut process = self.0.lock().unwrap();
+        assert!(process.is_none(), "the server still runs");
+        *process = Some(start());
     }
 }
 

@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::Breakable;
 use super::ports::{Ports, TWIN_OFFSET};
-use super::process::{Janitor, Process};
+use super::process::{Janitor, Process, Running};
 use super::s3_client::{ACCESS_KEY, BUCKET, S3Client, SECRET_KEY};
 use crate::PATIENCE;
 
@@ -27,7 +28,7 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct S3Server {
     client: S3Client,
-    process: Mutex<Option<Process>>,
+    running: Running,
     dir: PathBuf,
     ports: Ports,
     /// Behind the process: it removes what that leaves.
@@ -65,32 +66,6 @@ impl S3Server {
         (Ipv4Addr::LOCALHOST, self.ports.port(S3)).into()
     }
 
-    /// Stops it where it is: connections are accepted, and nothing is answered.
-    pub fn pause(&self) {
-        let process = self.process.lock().unwrap();
-        process.as_ref().expect("the server runs").pause();
-    }
-
-    /// Lets it go on.
-    pub fn resume(&self) {
-        let process = self.process.lock().unwrap();
-        process.as_ref().expect("the server runs").resume();
-    }
-
-    /// Kills it, and every connection with it.
-    pub fn kill(&self) {
-        self.process.lock().unwrap().take();
-    }
-
-    /// Starts it again after [`S3Server::kill`], at the same address with the same objects.
-    pub fn restart(&self) {
-        let mut process = self.process.lock().unwrap();
-        assert!(process.is_none(), "the server still runs");
-        let started = launch(&self.dir, &self.ports);
-        let started = wait_serving(started, &self.client);
-        *process = Some(started.unwrap_or_else(|| panic!("no restart:\n{}", log(&self.dir))));
-    }
-
     fn try_start() -> Option<Self> {
         let ports = Ports::claim();
         let dir = tempfile::Builder::new().prefix("musicfs-s3-").tempdir();
@@ -105,11 +80,24 @@ impl S3Server {
         };
         Some(Self {
             client,
-            process: Mutex::new(Some(process)),
+            running: Running::of(process),
             dir,
             ports,
             _janitor: janitor,
         })
+    }
+}
+
+impl Breakable for S3Server {
+    fn running(&self) -> &Running {
+        &self.running
+    }
+
+    fn restart(&self) {
+        self.running.restart(|| {
+            let started = wait_serving(launch(&self.dir, &self.ports), &self.client);
+            started.unwrap_or_else(|| panic!("no restart:\n{}", log(&self.dir)))
+        });
     }
 }
 
@@ -187,7 +175,7 @@ fn launch(dir: &Path, ports: &Ports) -> Process {
 }
 
 /// Waits until an object can be written and read; `None` if the process ends first.
-fn wait_serving(mut process: Process, client: &S3Client) -> Option<Process> {
+pub(super) fn wait_serving(mut process: Process, client: &S3Client) -> Option<Process> {
     let probe = S3Client::once(client.endpoint(), LOOK_MAX);
     let started = Instant::now();
     while process.is_running() {
@@ -221,6 +209,7 @@ fn sockets(ports: &Ports) -> Vec<PathBuf> {
         .collect()
 }
 
-fn log(dir: &Path) -> String {
+/// What the server of `dir` has said.
+pub(super) fn log(dir: &Path) -> String {
     std::fs::read_to_string(dir.join("log")).unwrap_or_default()
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use super::reactor::Reactor;
 use super::s3::S3Server;
+use super::s3_client::S3Client;
 
 /// A relay on a port of its own. Dropping it drops its connections.
 ///
@@ -118,13 +119,18 @@ impl S3Proxy {
     /// # Panics
     /// If there is no port, here and below.
     pub fn start(server: &S3Server) -> Self {
+        Self::in_front_of(server.address(), server)
+    }
+
+    /// Starts a relay to the server at `target`, which `client` speaks to.
+    pub fn in_front_of(target: SocketAddr, client: &S3Client) -> Self {
         let reactor = Reactor::start("s3-proxy");
         let listener = reactor.run(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listener = listener.unwrap();
         let address = listener.local_addr().unwrap();
         let relay = Arc::new(Relay {
-            target: server.address(),
-            signer: server.sdk(),
+            target,
+            signer: client.sdk(),
             requests: Mutex::default(),
             faults: Mutex::default(),
         });

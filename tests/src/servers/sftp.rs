@@ -4,10 +4,10 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
+use super::Breakable;
 use super::ports::Ports;
-use super::process::{Janitor, Process};
+use super::process::{Janitor, Process, Running};
 use crate::{sh, wait_until};
 
 /// Whom it lets in.
@@ -21,7 +21,7 @@ const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
 /// Dropping it ends it, with all its sessions, and removes its keys.
 #[derive(Debug)]
 pub struct SftpServer {
-    process: Mutex<Option<Process>>,
+    running: Running,
     dir: PathBuf,
     ports: Ports,
     runs_commands: bool,
@@ -62,7 +62,7 @@ impl SftpServer {
         fs::copy(dir.join("key.pub"), dir.join("authorized_keys")).unwrap();
         configure(&dir, root, ports.port(0), runs_commands);
         let server = Self {
-            process: Mutex::new(None),
+            running: Running::default(),
             dir,
             ports,
             runs_commands,
@@ -116,7 +116,7 @@ impl SftpServer {
         fs::write(self.known_hosts(), known).unwrap();
     }
 
-    /// Gives the host another key, shown after the next [`SftpServer::restart`]; what is known of
+    /// Gives the host another key, shown after the next [`Breakable::restart`]; what is known of
     /// it stays, and is wrong from then on.
     pub fn change_host_key(&self) {
         generate_key(&self.dir.join("host_key"));
@@ -156,27 +156,23 @@ impl SftpServer {
             .count()
     }
 
-    /// Stops it and its sessions where they are: connections are accepted, and nothing is answered.
-    pub fn pause(&self) {
-        let process = self.process.lock().unwrap();
-        process.as_ref().expect("the server runs").pause();
+    fn logged(&self, text: &'static str) -> impl Iterator<Item = String> {
+        // There is none before the first session.
+        let log = fs::read(self.dir.join("sftp_log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        // A line that is being written has no end yet.
+        let whole = log.rfind('\n').map_or(0, |end| end + 1);
+        let lines: Vec<String> = log[..whole].lines().map(str::to_owned).collect();
+        lines.into_iter().filter(move |line| line.contains(text))
+    }
+}
+
+impl Breakable for SftpServer {
+    fn running(&self) -> &Running {
+        &self.running
     }
 
-    /// Lets them go on.
-    pub fn resume(&self) {
-        let process = self.process.lock().unwrap();
-        process.as_ref().expect("the server runs").resume();
-    }
-
-    /// Kills it and its sessions.
-    pub fn kill(&self) {
-        self.process.lock().unwrap().take();
-    }
-
-    /// Starts it again after [`SftpServer::kill`], at the same port.
-    pub fn restart(&self) {
-        let mut running = self.process.lock().unwrap();
-        assert!(running.is_none(), "the server still runs");
+    fn restart(&self) {
         // Killing a session needs no more than killing the first process of its namespace.
         let mut command = Command::new("unshare");
         command
@@ -191,23 +187,15 @@ impl SftpServer {
                 "-f",
             ])
             .arg(self.dir.join("sshd_config"));
-        let mut process = Process::start(&command, &self.dir.join("log"));
-        wait_until("sshd", || {
-            let log = || fs::read_to_string(self.dir.join("log")).unwrap();
-            assert!(process.is_running(), "sshd ended:\n{}", log());
-            TcpStream::connect(self.address()).is_ok()
+        self.running.restart(|| {
+            let mut process = Process::start(&command, &self.dir.join("log"));
+            wait_until("sshd", || {
+                let log = || fs::read_to_string(self.dir.join("log")).unwrap();
+                assert!(process.is_running(), "sshd ended:\n{}", log());
+                TcpStream::connect(self.address()).is_ok()
+            });
+            process
         });
-        *running = Some(process);
-    }
-
-    fn logged(&self, text: &'static str) -> impl Iterator<Item = String> {
-        // There is none before the first session.
-        let log = fs::read(self.dir.join("sftp_log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
-        // A line that is being written has no end yet.
-        let whole = log.rfind('\n').map_or(0, |end| end + 1);
-        let lines: Vec<String> = log[..whole].lines().map(str::to_owned).collect();
-        lines.into_iter().filter(move |line| line.contains(text))
     }
 }
 

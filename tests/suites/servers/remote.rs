@@ -31,7 +31,7 @@ fn id(text: &str) -> OriginId {
     OriginId::new(text).unwrap()
 }
 
-fn s3(name: &str, endpoint: &str, prefix: &str) -> Arc<dyn Origin> {
+pub(crate) fn s3(name: &str, endpoint: &str, prefix: &str) -> Arc<dyn Origin> {
     let config = S3Config {
         id: id(name),
         endpoint: Some(endpoint.to_owned()),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use musicfs_tests::Random;
+use musicfs_tests::servers::Breakable;
 use musicfs_tests::servers::s3::S3Server;
 use musicfs_tests::servers::s3_client::{Failure, S3Client};
 use musicfs_tests::servers::s3_proxy::{S3Counts, S3Fault, S3Kind, S3Proxy, When};

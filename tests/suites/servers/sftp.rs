@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Output;
 
+use musicfs_tests::servers::Breakable;
 use musicfs_tests::servers::proxy::Proxy;
 use musicfs_tests::servers::sftp::{SftpServer, USER};
 use musicfs_tests::{sh, sh_output};
