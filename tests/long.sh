@@ -16,6 +16,7 @@ export MUSICFS_ALBUM_MB="${MUSICFS_ALBUM_MB:-600}"
 export MUSICFS_KILL_ROUNDS="${MUSICFS_KILL_ROUNDS:-200}"
 export MUSICFS_LIMIT_MB="${MUSICFS_LIMIT_MB:-2048}"
 export MUSICFS_LIMIT_SECONDS="${MUSICFS_LIMIT_SECONDS:-120}"
+export MUSICFS_MATRIX="${MUSICFS_MATRIX:-full}"
 
 tests/run.sh
 [ ! -x tests/bench/run.sh ] || { tests/bench/run.sh local; tests/bench/run.sh remote; }
