@@ -77,6 +77,8 @@ pub(crate) struct Fetcher {
     pub(crate) counters: Counters,
     /// Something was written to the store that is not durable yet.
     pub(crate) dirty: Notify,
+    /// Set once the store takes what is written to it, or never will.
+    pub(crate) recovered: tokio::sync::SetOnce<()>,
     gate: Arc<Gate>,
     files: Mutex<HashMap<VersionKey, Weak<RemoteFile>>>,
     started: Instant,
@@ -126,6 +128,7 @@ impl Fetcher {
             proofs,
             counters: Counters::default(),
             dirty: Notify::new(),
+            recovered: tokio::sync::SetOnce::new(),
             gate: Arc::default(),
             files: Mutex::default(),
             started: Instant::now(),

@@ -92,6 +92,8 @@ async fn recover(fetcher: Arc<Fetcher>) {
         ),
         Err(_) => {}
     }
+    // It is set here alone.
+    let _ = fetcher.recovered.set(());
 }
 
 async fn commit(fetcher: &Fetcher) {

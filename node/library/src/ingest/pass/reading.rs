@@ -63,7 +63,14 @@ impl Pass {
             }),
             delta,
         };
-        self.jobs.spawn(async move { (fresh, extract(job).await) });
+        let fetcher = fetcher.cloned();
+        self.jobs.spawn(async move {
+            if let Some(fetcher) = fetcher {
+                // A header that comes before the store takes it would have to come again.
+                fetcher.recovered.wait().await;
+            }
+            (fresh, extract(job).await)
+        });
         Ok(())
     }
 
