@@ -5,8 +5,8 @@
 
 pub mod network_mount;
 pub mod proxy;
-pub mod redis;
 pub mod rclone;
+pub mod redis;
 pub mod s3;
 pub mod s3_client;
 pub mod s3_proxy;

@@ -21,6 +21,7 @@ mod planner;
 mod reader;
 mod retry;
 mod rota;
+mod streak;
 mod wish;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use latency::Latency;
 pub use planner::Planner;
 pub use retry::Retry;
 pub use rota::{Next, Rota};
+pub use streak::Streak;
 
 use crate::origin::PIECE_BYTES_MAX;
 
@@ -155,6 +157,16 @@ pub const PLAY_AFTER: Duration = Duration::from_secs(2);
 /// The first window: two requests of the kernel, so that a wrong guess costs no more than the
 /// kernel's own.
 pub const WINDOW_BYTES_MIN: u64 = 256 << 10;
+
+/// The first window of a handle that is trusted to read to the end: what 100 Mbit/s carries in two
+/// round trips of 40 ms, so that a long line is full from the first request on.
+pub const WINDOW_BYTES_TRUSTED: u64 = 1 << 20;
+
+/// How long after one file was read whole the next one is trusted to be.
+pub const STREAK_LASTS: Duration = Duration::from_secs(5);
+
+/// How many files read whole are remembered: as many readers at once each have their next one.
+pub const STREAK_COUNT_MAX: usize = 16;
 
 /// The largest window: what 1 Gbit/s carries in 64 ms, a long round trip.
 pub const WINDOW_BYTES_MAX: u64 = 8 << 20;

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use musicfs_core::extents::Extents;
-use musicfs_core::fetch::Options;
+use musicfs_core::fetch::{Options, Streak};
 use musicfs_core::id::OriginId;
 use musicfs_core::time::Timestamp;
 use musicfs_core::version::VersionKey;
@@ -80,6 +80,8 @@ pub(crate) struct Fetcher {
     /// Set once the store takes what is written to it, or never will.
     pub(crate) recovered: tokio::sync::SetOnce<()>,
     gate: Arc<Gate>,
+    /// Files that were read whole one after the other.
+    streak: Mutex<Streak>,
     files: Mutex<HashMap<VersionKey, Weak<RemoteFile>>>,
     started: Instant,
     pub(crate) stop: CancellationToken,
@@ -130,6 +132,7 @@ impl Fetcher {
             dirty: Notify::new(),
             recovered: tokio::sync::SetOnce::new(),
             gate: Arc::default(),
+            streak: Mutex::default(),
             files: Mutex::default(),
             started: Instant::now(),
             stop,
@@ -200,6 +203,10 @@ impl Fetcher {
         let upstream = self.roster.get(&found.origin)?;
         let is_cached = upstream.origin().kind().is_cached();
         is_cached.then(|| Arc::new(Source::new(upstream, found.path, found.version)))
+    }
+
+    fn streak(&self) -> MutexGuard<'_, Streak> {
+        self.streak.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {

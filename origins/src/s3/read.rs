@@ -122,7 +122,7 @@ impl S3File {
     /// Such a server looks for the entity tag, then opens the object, and opens it again where it
     /// sees fit: what replaces it in between comes under the old tag.
     async fn confirm(&self) -> Result<(), OriginError> {
-        let attempt = self.attempt();
+        let attempt = self.attempt("read");
         let client = self.bucket.client(attempt).await?;
         let request = client
             .head_object()
@@ -138,8 +138,8 @@ impl S3File {
     fn check_tag(&self, tag: Option<&str>) -> Result<(), OriginError> {
         match tag.and_then(plain_tag) {
             Some(tag) if tag == &*self.tag => Ok(()),
-            Some(_) => Err(self.attempt().changed()),
-            None => Err(self.attempt().malformed("it has no entity tag")),
+            Some(_) => Err(self.attempt("read").changed()),
+            None => Err(self.attempt("read").malformed("it has no entity tag")),
         }
     }
 }

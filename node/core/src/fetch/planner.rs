@@ -84,6 +84,21 @@ impl Planner {
         id
     }
 
+    /// Whoever opened it has just read another file whole: it is taken for one who will read this
+    /// one so too, and is read ahead of from its first request on, until it seeks.
+    pub fn trust(&mut self, handle: HandleId) {
+        if let Some(reader) = self.readers.get_mut(&handle) {
+            reader.trust();
+        }
+    }
+
+    /// True once for a handle that has read the file from its start to its end; `header` as for
+    /// [`Planner::observe`].
+    pub fn take_whole(&mut self, handle: HandleId, header: &Extents) -> bool {
+        let reader = self.readers.get_mut(&handle);
+        reader.is_some_and(|reader| reader.take_whole(self.size, header))
+    }
+
     /// A handle was closed: nothing is fetched for it any more, but for the flight of a fill that
     /// is under way.
     pub fn close(&mut self, now: Timestamp, handle: HandleId) {

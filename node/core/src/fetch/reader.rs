@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     PLAY_AFTER, PLAY_AFTER_BYTES, READAHEAD_AFTER_BYTES, SEQUENCE_TOLERANCE_BYTES,
-    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, WINDOW_BYTES_TRUSTED,
 };
 use crate::extents::Extents;
 use crate::time::Timestamp;
@@ -17,6 +17,10 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) struct Reader {
     opened: Timestamp,
     is_player: bool,
+    /// It is taken for one who reads to the end, until it seeks.
+    is_trusted: bool,
+    /// It was told that it has read the whole file.
+    is_whole_told: bool,
     run: Option<Run>,
     /// How far is read ahead while it reads in sequence.
     window: u64,
@@ -44,6 +48,8 @@ impl Reader {
         Self {
             opened: now,
             is_player: false,
+            is_trusted: false,
+            is_whole_told: false,
             run: None,
             window: WINDOW_BYTES_MIN,
             window_max: WINDOW_BYTES_MAX,
@@ -51,9 +57,28 @@ impl Reader {
         }
     }
 
+    /// Takes it for one who reads from the start to the end: there is nothing to be shown first, and
+    /// the header is read like all else.
+    pub(super) fn trust(&mut self) {
+        self.is_trusted = self.run.is_none();
+    }
+
+    /// Once: true if it has read the file, of `size` bytes, from its start to its end. Small files
+    /// do not count: to read one whole shows nothing.
+    pub(super) fn take_whole(&mut self, size: u64, header: &Extents) -> bool {
+        let is_header = |range: Range<u64>| header.missing(range).is_empty();
+        let is_whole = self.run.as_ref().is_some_and(|run| {
+            run.is_ahead() && is_header(0..run.start) && is_header(run.position.min(size)..size)
+        });
+        is_whole && !std::mem::replace(&mut self.is_whole_told, true)
+    }
+
     /// Counts a read. Where it is a seek away from bytes that are read ahead, returns where those
     /// would lie.
     pub(super) fn observe(&mut self, range: Range<u64>, header: &Extents) -> Option<Range<u64>> {
+        self.is_trusted &= self.run.is_some() || range.start <= SEQUENCE_TOLERANCE_BYTES;
+        let none = Extents::new();
+        let header = if self.is_trusted { &none } else { header };
         let body = header.missing(range);
         let (first, last) = (body.first()?, body.last()?);
         let hull = first.start..last.end;
@@ -63,12 +88,16 @@ impl Reader {
             .filter(|run| run.goes_on_at(hull.start, header));
         let Some(run) = run else {
             let left = self.ahead();
+            self.is_trusted &= self.run.is_none();
             self.run = Some(Run::new(hull, &body));
-            self.window = WINDOW_BYTES_MIN;
+            self.window = match self.is_trusted {
+                true => WINDOW_BYTES_TRUSTED,
+                false => WINDOW_BYTES_MIN,
+            };
             self.consumed = 0;
             return left;
         };
-        let is_ahead = run.is_ahead();
+        let is_ahead = run.is_ahead() || self.is_trusted;
         let new = run.add(hull, &body);
         if run.bytes >= WINDOW_BYTES_MAX {
             self.window_max = WINDOW_BYTES_MAX; // it has earned its trust again
@@ -115,7 +144,8 @@ impl Reader {
 
     /// What should be on its way or there while it reads in sequence.
     pub(super) fn ahead(&self) -> Option<Range<u64>> {
-        let run = self.run.as_ref().filter(|run| run.is_ahead())?;
+        let run = self.run.as_ref();
+        let run = run.filter(|run| run.is_ahead() || (self.is_trusted && run.is_dense()))?;
         Some(run.position..run.position.saturating_add(self.window))
     }
 

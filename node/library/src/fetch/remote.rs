@@ -148,8 +148,14 @@ impl RemoteFile {
 
     /// Opens it for one more reader.
     pub(crate) fn open(self: &Arc<Self>) -> RemoteHandle {
-        let id = self.state().planner.open(self.fetcher.now());
-        RemoteHandle::new(self.clone(), id)
+        let now = self.fetcher.now();
+        let id = self.state().planner.open(now);
+        let handle = RemoteHandle::new(self.clone(), id);
+        // Of a complete file nothing is fetched: the trust is for one that lacks something.
+        if !self.object.is_complete() && self.fetcher.streak().take(now) {
+            self.state().planner.trust(id);
+        }
+        handle
     }
 
     /// Fetches what the store lacks of `ranges`, behind everything else, and waits for it.
@@ -315,6 +321,10 @@ impl RemoteFile {
         state
             .planner
             .observe(now, handle, range.clone(), &self.header);
+        let is_whole = state.planner.take_whole(handle, &self.header);
+        if is_whole {
+            self.fetcher.streak().ended(now);
+        }
         self.plan(&mut state);
         self.pump(&mut state);
     }

@@ -41,6 +41,9 @@ struct Program {
     env: Vec<(OsString, OsString)>,
 }
 
+/// How a peer is mounted: at the first path, with what it caches at the second.
+type Peer = fn(&Ground, &Path, &Path) -> Program;
+
 /// A system that is mounted. Dropping it unmounts.
 pub(crate) struct Mounted {
     root: PathBuf,
@@ -65,7 +68,7 @@ impl System {
             musicfs("musicfs S3", &s3_url(ground)),
             musicfs("musicfs SFTP", &sftp_url(ground)),
         ];
-        let peers: [(&'static str, fn(&Ground, &Path, &Path) -> Program); 5] = [
+        let peers: [(&'static str, Peer); 5] = [
             ("rclone S3", |ground, root, cache| {
                 rclone(ground, "s3", root, cache)
             }),

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::super::{
     Command, Ended, HandleId, PIECE_OF_FILE_BYTES_MAX, PLAY_AFTER, Priority, READAHEAD_AFTER_BYTES,
-    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, WINDOW_BYTES_TRUSTED,
 };
 use super::world::{MIB, REQUEST, World};
-use crate::extents::BLOCK_BYTES;
+use crate::extents::{BLOCK_BYTES, Extents};
 
 /// Reads `from..to` in requests of the kernel, each of which ends before the next.
 fn read_in_sequence(world: &mut World, handle: HandleId, from: u64, to: u64) {
@@ -327,4 +327,60 @@ fn regression_a_read_of_half_a_block_uses_up_the_block() {
     world.plan();
     let block = 2 * MIB..2 * MIB + BLOCK_BYTES;
     assert_eq!(world.starts().last(), Some(&(block, Priority::Readahead)));
+}
+
+#[test]
+fn a_trusted_handle_is_read_ahead_of_from_its_first_request() {
+    let mut world = World::new(40 * MIB, true);
+    world.header = [0..MIB].into_iter().collect();
+    let handle = world.open();
+    world.planner.trust(handle);
+    world.read(handle, 0..REQUEST);
+    let ahead = REQUEST..REQUEST + WINDOW_BYTES_TRUSTED;
+    assert!(world.starts().contains(&(ahead, Priority::Readahead)));
+}
+
+#[test]
+fn a_trusted_handle_that_seeks_has_to_show_again_how_it_reads() {
+    for first in [0, 20 * MIB] {
+        let mut world = World::new(40 * MIB, true);
+        let handle = world.open();
+        world.planner.trust(handle);
+        read_in_sequence(&mut world, handle, first, first + REQUEST);
+        let guessed = |world: &World| {
+            let starts = world.starts().into_iter();
+            let guessed = starts.filter(|(_, priority)| *priority != Priority::Demand);
+            guessed.count()
+        };
+        let before = guessed(&world);
+        assert_eq!(before > 0, first == 0);
+        let from = 30 * MIB;
+        read_in_sequence(
+            &mut world,
+            handle,
+            from,
+            from + READAHEAD_AFTER_BYTES - REQUEST,
+        );
+        assert_eq!(guessed(&world), before);
+    }
+}
+
+#[test]
+fn a_file_read_whole_is_told_once() {
+    let header: Extents = [0..192 << 10, 4 * MIB - 4096..4 * MIB]
+        .into_iter()
+        .collect();
+    let told = |from: u64, to: u64| {
+        let mut world = World::new(4 * MIB, true);
+        world.header = header.clone();
+        let handle = world.open();
+        read_in_sequence(&mut world, handle, from, to);
+        let told = world.planner.take_whole(handle, &header);
+        assert!(!world.planner.take_whole(handle, &header), "once");
+        told
+    };
+    assert!(told(0, 4 * MIB));
+    assert!(told(0, 4 * MIB - 4096), "but for its tail of tags");
+    assert!(!told(0, 3 * MIB));
+    assert!(!told(MIB, 4 * MIB));
 }
