@@ -70,18 +70,19 @@ fn reads_go_on(places: [Place; 2]) {
     wait_until("the copies to be proven equal", || pair.are_proven());
     pair.note_indexed();
     let first = &pair.servers[0];
+    let process = first.process();
     let mut stalls = Vec::new();
     // Killed.
-    stalls.push(play(&pair.track(1), || first.kill()));
+    stalls.push(play(&pair.track(1), || process.kill()));
     assert!(
         pair.servers[1].content_bytes() > pair.indexed(1),
         "the other was asked"
     );
-    first.restart();
+    process.restart();
     let mut returns = vec![is_used_again(&pair, 0, &pair.track(2))];
     // Silent.
-    stalls.push(play(&pair.track(2), || first.pause()));
-    first.resume();
+    stalls.push(play(&pair.track(2), || process.pause()));
+    process.resume();
     returns.push(is_used_again(&pair, 0, &pair.track(3)));
     // Cut off.
     let mut cut = None;

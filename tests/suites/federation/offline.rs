@@ -13,7 +13,7 @@ fn with_every_origin_away_the_tree_is_whole_and_what_is_cached_plays() {
     assert!(is_equal(&cached.0, &cached.1).unwrap());
     let tree_before = tree::stats(daemon.mount_point());
     for server in &pair.servers {
-        server.kill();
+        server.process().kill();
     }
     assert_eq!(tree::stats(daemon.mount_point()), tree_before);
     assert!(is_equal(&cached.0, &cached.1).unwrap());
@@ -26,7 +26,7 @@ fn with_every_origin_away_the_tree_is_whole_and_what_is_cached_plays() {
     wait_until("the failure to be told", || told("origin=first") > 0);
     assert!(is_equal(&cached.0, &cached.1).unwrap());
     for server in &pair.servers {
-        server.restart();
+        server.process().restart();
     }
     wait_until("reads to go on", || {
         is_equal(&uncached.0, &uncached.1).unwrap_or(false)
@@ -48,17 +48,17 @@ fn a_mount_whose_origins_are_away_serves_what_is_known() {
     assert!(is_equal(&cached.0, &cached.1).unwrap());
     let tree_before = tree::paths(daemon.mount_point());
     daemon.stop();
-    pair.servers[0].kill();
-    pair.servers[1].pause();
+    pair.servers[0].process().kill();
+    pair.servers[1].process().pause();
     let daemon = pair.mount();
     assert_eq!(tree::paths(daemon.mount_point()), tree_before);
     assert!(is_equal(&cached.0, &cached.1).unwrap());
     assert!(fs::read(&uncached.0).is_err());
-    pair.servers[0].restart();
+    pair.servers[0].process().restart();
     wait_until("reads to go on", || {
         is_equal(&uncached.0, &uncached.1).unwrap_or(false)
     });
-    pair.servers[1].resume();
+    pair.servers[1].process().resume();
     wait_until("both to be scanned", || {
         daemon.log().matches(" INFO scanned ").count() >= 2
     });
@@ -78,7 +78,7 @@ fn copies_that_are_not_proven_equal_are_never_mixed() {
     let open = fs::File::open(&file).unwrap();
     let mut front = vec![0; 300_000];
     std::os::unix::fs::FileExt::read_exact_at(&open, &mut front, 0).unwrap();
-    pair.servers[0].kill();
+    pair.servers[0].process().kill();
     let mut middle = vec![0; 300_000];
     let read = std::os::unix::fs::FileExt::read_exact_at(&open, &mut middle, 9_000_000);
     assert!(read.is_err(), "the other copy may have other bytes there");

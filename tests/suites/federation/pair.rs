@@ -8,6 +8,7 @@ use std::process;
 
 use musicfs_tests::daemon::{Daemon, Home};
 use musicfs_tests::remote::write_album;
+use musicfs_tests::servers::Breakable;
 use musicfs_tests::servers::s3::S3Server;
 use musicfs_tests::servers::s3_client::{ACCESS_KEY, BUCKET, SECRET_KEY};
 use musicfs_tests::servers::s3_proxy::S3Proxy;
@@ -111,33 +112,11 @@ impl Server {
         }
     }
 
-    /// SIGSTOP: connections stay, and nothing is said.
-    pub(crate) fn pause(&self) {
+    /// The process, to be stopped and started again.
+    pub(crate) fn process(&self) -> &dyn Breakable {
         match &self.kind {
-            Kind::S3 { server, .. } => server.pause(),
-            Kind::Sftp { server, .. } => server.pause(),
-        }
-    }
-
-    pub(crate) fn resume(&self) {
-        match &self.kind {
-            Kind::S3 { server, .. } => server.resume(),
-            Kind::Sftp { server, .. } => server.resume(),
-        }
-    }
-
-    /// SIGKILL: connections break, and new ones are refused.
-    pub(crate) fn kill(&self) {
-        match &self.kind {
-            Kind::S3 { server, .. } => server.kill(),
-            Kind::Sftp { server, .. } => server.kill(),
-        }
-    }
-
-    pub(crate) fn restart(&self) {
-        match &self.kind {
-            Kind::S3 { server, .. } => server.restart(),
-            Kind::Sftp { server, .. } => server.restart(),
+            Kind::S3 { server, .. } => server,
+            Kind::Sftp { server, .. } => server,
         }
     }
 
