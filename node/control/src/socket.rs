@@ -64,7 +64,8 @@ impl Socket {
 
 impl Drop for SocketGuard {
     fn drop(&mut self) {
-        let paths: [Option<&PathBuf>; 2] = [Some(&self.0.socket), self.0.link.as_ref()];
+        // The socket last: where it is gone, all is.
+        let paths: [Option<&PathBuf>; 2] = [self.0.link.as_ref(), Some(&self.0.socket)];
         for path in paths.into_iter().flatten() {
             if let Err(error) = remove(path) {
                 tracing::warn!(?path, %error, "the control socket was not removed");

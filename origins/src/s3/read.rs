@@ -122,6 +122,15 @@ impl S3File {
     /// Such a server looks for the entity tag, then opens the object, and opens it again where it
     /// sees fit: what replaces it in between comes under the old tag.
     async fn confirm(&self) -> Result<(), OriginError> {
+        match self.confirm_once().await {
+            // The question may have met a connection that was just being closed; the bytes that
+            // came are too dear to be thrown away for that.
+            Err(error) if error.kind().may_pass() => self.confirm_once().await,
+            outcome => outcome,
+        }
+    }
+
+    async fn confirm_once(&self) -> Result<(), OriginError> {
         let attempt = self.attempt("read");
         let client = self.bucket.client(attempt).await?;
         let request = client

@@ -20,7 +20,11 @@ const SLOW_READS: [[(usize, usize); 2]; 2] = [
 /// What is read of each file while nothing can be had.
 const OUTAGE_READS: [(usize, usize); 2] = [(0, 4096), (1_500_000, 100_000)];
 /// What a daemon may warn of whose origin is broken.
-const WARNINGS: [&str; 2] = ["read failed", "the origin does not answer"];
+const WARNINGS: [&str; 3] = [
+    "read failed",
+    "the origin does not answer",
+    "directory cannot be read; what is known of it is kept",
+];
 
 /// A kind of origin, what goes wrong with it, and what is cached meanwhile.
 #[derive(Clone, Copy, Debug)]

@@ -21,6 +21,9 @@ const DRAIN_OF_DAEMON_MS: u32 = 0;
 /// the daemon's default drain of 5 s as well.
 const END_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a daemon that listens no more may take to remove its socket.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How often to look whether the mount is gone. The kernel tells nobody who is not polling.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -112,9 +115,16 @@ async fn end(
     drop(client);
     let timeout = Duration::from_millis(drain_timeout_ms.into()) + END_TIMEOUT;
     let deadline = Instant::now() + timeout;
+    let mut silent_since = None;
     loop {
         let mounted = mounts::list().is_ok_and(|all| all.iter().any(|m| m.path == mount_point));
         if !mounted && !client::answers(&paths.socket).await {
+            let silent_since: &mut Instant = silent_since.get_or_insert_with(Instant::now);
+            // The daemon removes its socket a moment after it stops listening; one that died never.
+            if is_there(&paths.socket) && silent_since.elapsed() < SOCKET_TIMEOUT {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                continue;
+            }
             return Ok(Unmounted {
                 mount_point,
                 stale: false,
@@ -128,6 +138,10 @@ async fn end(
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
 }
 
 fn take_away(path: PathBuf) -> Result<Unmounted, Error> {
