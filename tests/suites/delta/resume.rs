@@ -1,8 +1,9 @@
-//! A scan that is interrupted goes on where it was.
+//! Scans that are interrupted, and one that is quicker than the cache.
 
 use std::time::Duration;
 
 use musicfs_tests::bulk;
+use musicfs_tests::servers::s3_client::{ACCESS_KEY, SECRET_KEY};
 use musicfs_tests::servers::s3_proxy::{S3Fault, S3Kind, S3Proxy, When};
 
 use super::*;
@@ -49,4 +50,52 @@ fn a_killed_scan_goes_on_where_it_was() {
         "{gets} requests for {files} files"
     );
     daemon.stop_expecting(&["removed a mount"]);
+}
+
+/// Writing takes so long that the cache is not ready when the scan could read.
+#[test]
+fn a_scan_that_is_quicker_than_the_cache_loses_no_header() {
+    let (home, file) = flac();
+    let remote = Remote::s3(home);
+    let (access, secret) = (
+        format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}"),
+        format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}"),
+    );
+    let calls = "fsync,fdatasync,pwrite64";
+    let (trace, inject) = (
+        format!("trace={calls}"),
+        format!("inject={calls}:delay_enter=50000"),
+    );
+    // It watches from behind: the daemon stays this program's child.
+    let wrapper = [
+        "env",
+        &access,
+        &secret,
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ];
+    let url = remote.url();
+    let args = ["--origin", &url, "--cache-free-min", "0"];
+    let mount_point = remote.home.mount_point();
+    let daemon = remote.home.start_under(&wrapper, &mount_point, &args);
+    daemon.wait_scanned(1);
+    let scanned = remote.content_bytes();
+    let shown = mount_point.join(&tree::files(&mount_point)[0]);
+    let mut front = vec![0; 65_536];
+    let read = fs::File::open(&shown).unwrap();
+    rustix::fs::fadvise(&read, 0, None, rustix::fs::Advice::Random).unwrap();
+    read.read_exact_at(&mut front, 0).unwrap();
+    let original = fs::read(remote.home.origin().join(file)).unwrap();
+    assert!(front == original[..front.len()]);
+    assert_eq!(remote.content_bytes(), scanned, "the header was lost");
+    drop(read);
+    daemon.stop();
 }
