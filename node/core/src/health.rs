@@ -28,6 +28,8 @@ pub struct Vitals {
     kind: OriginKind,
     answers: Answers,
     failures: u32,
+    /// A check failed as well since it last answered.
+    is_sure: bool,
     is_partial: bool,
     latency: Latency,
 }
@@ -57,6 +59,7 @@ pub enum Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Standing {
     is_away: bool,
+    is_sure: bool,
     failures_if_away: u32,
     priority: u32,
     is_partial: bool,
@@ -69,6 +72,12 @@ impl Standing {
     pub fn is_away(&self) -> bool {
         self.is_away
     }
+
+    /// True if it does not answer, and a check found so too: a line that breaks again and again
+    /// fails uses, but seldom a check.
+    pub fn is_surely_away(&self) -> bool {
+        self.is_away && self.is_sure
+    }
 }
 
 impl Vitals {
@@ -78,6 +87,7 @@ impl Vitals {
             kind,
             answers: Answers::NotAsked,
             failures: 0,
+            is_sure: false,
             is_partial: false,
             latency: Latency::new(),
         }
@@ -109,6 +119,7 @@ impl Vitals {
     /// A check found it there, which says nothing of its parts.
     pub fn is_there(&mut self) -> Turn {
         self.failures = 0;
+        self.is_sure = false;
         match std::mem::replace(&mut self.answers, Answers::Yes) {
             Answers::No => Turn::Back,
             Answers::NotAsked | Answers::Yes => Turn::None,
@@ -123,8 +134,13 @@ impl Vitals {
         }
     }
 
-    /// A check failed, or a use for want of the origin.
-    pub fn missed(&mut self) -> Turn {
+    /// A check failed.
+    pub fn check_failed(&mut self) -> Turn {
+        self.is_sure = true;
+        self.missed()
+    }
+
+    fn missed(&mut self) -> Turn {
         self.failures = self.failures.saturating_add(1);
         if self.failures < Self::failures_max(self.kind) {
             return Turn::None;
@@ -138,7 +154,7 @@ impl Vitals {
     /// It could not be listed at all: there is no need to ask again.
     pub fn lost(&mut self) -> Turn {
         self.failures = self.failures.max(Self::failures_max(self.kind) - 1);
-        self.missed()
+        self.check_failed()
     }
 
     /// In one word.
@@ -166,6 +182,7 @@ impl Vitals {
         let is_away = self.answers == Answers::No;
         Standing {
             is_away,
+            is_sure: is_away && self.is_sure,
             failures_if_away: if is_away { self.failures } else { 0 },
             priority,
             is_partial: self.is_partial,
@@ -221,6 +238,22 @@ mod tests {
             assert_eq!(vitals.missed(), Turn::None);
             assert_eq!(vitals.is_there(), Turn::None);
         }
+    }
+
+    #[test]
+    fn what_uses_say_is_sure_once_a_check_says_it_too() {
+        let mut vitals = away(3);
+        assert!(vitals.standing(1).is_away() && !vitals.standing(1).is_surely_away());
+        vitals.check_failed();
+        assert!(vitals.standing(1).is_surely_away());
+        vitals.is_there();
+        assert!(!vitals.standing(1).is_surely_away());
+        let mut doubtful = s3();
+        doubtful.check_failed();
+        assert!(
+            !doubtful.standing(1).is_surely_away(),
+            "one failure is none"
+        );
     }
 
     #[test]

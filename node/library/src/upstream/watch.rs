@@ -46,10 +46,10 @@ impl Upstream {
         let started = Instant::now();
         match tokio::time::timeout(CHECK_TIMEOUT, self.origin().check()).await {
             Ok(Ok(())) => self.note(started.elapsed(), Vitals::is_there),
-            Ok(Err(error)) => self.blame(&with_causes(&error), Vitals::missed),
+            Ok(Err(error)) => self.blame(&with_causes(&error), Vitals::check_failed),
             Err(_) => {
                 let reason = format!("no answer within {} s", CHECK_TIMEOUT.as_secs());
-                self.blame(&reason, Vitals::missed);
+                self.blame(&reason, Vitals::check_failed);
             }
         }
     }
