@@ -142,41 +142,60 @@ impl RemoteFile {
         }
         let mut stream = file.stream(*at..end);
         let mut pending = BytesMut::new();
+        // What is being stored while more is received: one piece, all that may be held untold.
+        let mut storing: Option<Bytes> = None;
         let mut is_first = true;
-        while *at < orders.end() {
-            let piece = tokio::select! {
-                () = orders.stop.cancelled() => return Ok(Landing::Stopped),
-                piece = tokio::time::timeout(patience, stream.next()) => {
-                    piece.map_err(|_| late())??
+        loop {
+            let start = *at;
+            let stored = storing.as_ref().map_or(0, Bytes::len);
+            let store = async {
+                if let Some(bytes) = storing.take() {
+                    self.take_in(flight, start, bytes).await;
+                    ticket.arrived(stored as u64);
                 }
             };
-            let Some(piece) = piece else {
+            *at += stored as u64;
+            let left = orders.end().saturating_sub(*at);
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let len = ready(pending.len(), *at..end).min(PIECE_BYTES_MAX).min(left);
+            if stored > 0 && (len > 0 || left == 0) {
+                // The end may be lowered meanwhile: it is looked at again.
+                store.await;
+                continue;
+            }
+            if left == 0 {
+                return Ok(Landing::Complete);
+            }
+            if len > 0 {
+                drop(store);
+                storing = Some(pending.split_to(len).freeze());
+                continue;
+            }
+            let receive = async {
+                tokio::select! {
+                    () = orders.stop.cancelled() => Ok(None),
+                    piece = tokio::time::timeout(patience, stream.next()) => {
+                        piece.map_err(|_| late())?.map(|piece| Some(piece.unwrap_or_default()))
+                    }
+                }
+            };
+            let (piece, ()) = tokio::join!(receive, store);
+            let Some(piece) = piece? else {
+                return Ok(Landing::Stopped);
+            };
+            if piece.is_empty() {
                 return Err(OriginError::Malformed {
                     action: "read",
                     path: source.path().clone(),
                     what: "it ended before the range that was asked for",
                 });
-            };
+            }
             if std::mem::take(&mut is_first) {
                 source.upstream().answered(asked.elapsed());
             }
             Counters::add(&self.fetcher.counters.bytes_fetched, piece.len() as u64);
             pending.extend_from_slice(&piece);
-            loop {
-                // Pieces no larger than what a flight may hold untold.
-                let ready = ready(pending.len(), *at..end).min(PIECE_BYTES_MAX);
-                let left = orders.end().saturating_sub(*at);
-                let ready = usize::try_from(left).map_or(ready, |left| ready.min(left));
-                if ready == 0 {
-                    break;
-                }
-                let bytes = pending.split_to(ready).freeze();
-                self.take_in(flight, *at, bytes).await;
-                ticket.arrived(ready as u64);
-                *at += ready as u64;
-            }
         }
-        Ok(Landing::Complete)
     }
 
     /// Stores whole blocks and hands them out.
