@@ -65,7 +65,7 @@ pub(crate) const GROUPS: [Group; 8] = [
     },
     Group {
         name: "traffic",
-        is_long: false,
+        is_long: true,
         measure: |bench| bench.traffic(),
     },
 ];
@@ -157,10 +157,13 @@ impl Bench<'_> {
             let _mounted = self.system.mount_empty();
             let files = self.files();
             self.ground.set_line(line);
+            let before = self.ground.traffic();
             let mut bytes = 0;
             let seconds = timed(|| bytes = read_all(&files));
             let rate = bytes as f64 / seconds;
             self.high(&format!("album cold at {on}, MB/s"), rate / 1e6);
+            let sent = (self.ground.traffic() - before) as f64 / bytes as f64;
+            self.low(&format!("origin bytes for each of them at {on}"), sent);
             let share = rate / Line::BYTES_PER_S as f64;
             self.high(&format!("album cold at {on}, share of the line"), share);
             self.ground.set_line(Line::Free);
@@ -219,7 +222,7 @@ impl Bench<'_> {
 
     /// What the servers send for a little.
     fn traffic(&mut self) {
-        if self.system.is_plain() || self.round > 0 {
+        if self.system.is_plain() {
             return;
         }
         {
