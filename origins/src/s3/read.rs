@@ -26,7 +26,7 @@ use super::status::Status;
 /// Behind it a read would cost more than it brings.
 const SKIP_BYTES_MAX: u64 = 8 << 20;
 /// Pieces are put together up to this size, if they are there: they come as the socket gives them.
-const PIECE_BYTES_MIN: usize = 128 << 10;
+const PIECE_BYTES_MIN: usize = 512 << 10;
 
 /// An object under one entity tag. Opening costs nothing: each read is conditional.
 pub(super) struct S3File {
