@@ -125,15 +125,10 @@ impl RemoteFile {
         orders: &Orders,
     ) -> Result<Landing, OriginError> {
         let asked = Instant::now();
-        let late = || OriginError::TimedOut {
-            action: "read",
-            path: source.path().clone(),
-            after: patience,
-        };
         let file = tokio::select! {
             () = orders.stop.cancelled() => return Ok(Landing::Stopped),
             file = tokio::time::timeout(patience, source.file()) => {
-                file.map_err(|_| late())??
+                file.map_err(|_| late(source, patience))??
             }
         };
         let end = orders.end();
@@ -157,7 +152,9 @@ impl RemoteFile {
             *at += stored as u64;
             let left = orders.end().saturating_sub(*at);
             let left = usize::try_from(left).unwrap_or(usize::MAX);
-            let len = ready(pending.len(), *at..end).min(PIECE_BYTES_MAX).min(left);
+            let len = ready(pending.len(), *at..end)
+                .min(PIECE_BYTES_MAX)
+                .min(left);
             if stored > 0 && (len > 0 || left == 0) {
                 // The end may be lowered meanwhile: it is looked at again.
                 store.await;
@@ -175,7 +172,7 @@ impl RemoteFile {
                 tokio::select! {
                     () = orders.stop.cancelled() => Ok(None),
                     piece = tokio::time::timeout(patience, stream.next()) => {
-                        piece.map_err(|_| late())?.map(|piece| Some(piece.unwrap_or_default()))
+                        piece.map_err(|_| late(source, patience))?.map(|piece| Some(piece.unwrap_or_default()))
                     }
                 }
             };
@@ -272,6 +269,14 @@ impl RemoteFile {
             }
             Err(_) => {}
         }
+    }
+}
+
+fn late(source: &Source, after: Duration) -> OriginError {
+    OriginError::TimedOut {
+        action: "read",
+        path: source.path().clone(),
+        after,
     }
 }
 
