@@ -104,7 +104,8 @@ impl RemoteFile {
                 Err(cause) => cause,
             };
             source.failed(&cause).await;
-            next = rota.failed(asked, cause.kind(), at > before, &standings());
+            let meaning = source.meaning(&cause, patience).await;
+            next = rota.failed(asked, meaning, at > before, &standings());
             fault = Some(Fault {
                 origin: source.origin().clone(),
                 cause: Arc::new(cause),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use musicfs_core::error::ErrorKind;
 use musicfs_core::id::OriginId;
-use musicfs_core::origin::{OriginError, OriginFile};
+use musicfs_core::origin::{OriginError, OriginFile, OriginKind};
 use musicfs_core::path::OriginPath;
 use musicfs_core::version::ContentVersion;
 
@@ -76,6 +76,24 @@ impl Source {
         self.upstream.failed(error);
         if matches!(error.kind(), ErrorKind::Stale | ErrorKind::NotFound) {
             self.upstream.request_refresh(self.path.clone());
+        }
+    }
+
+    /// What an error means for the next try. A share that loses its connection may say that an open
+    /// file is gone or another one: then what lies at the path tells.
+    pub(crate) async fn meaning(&self, error: &OriginError, patience: Duration) -> ErrorKind {
+        let kind = error.kind();
+        let is_share = matches!(
+            self.upstream.origin().kind(),
+            OriginKind::Nfs | OriginKind::Smb
+        );
+        if !is_share || !matches!(kind, ErrorKind::Stale | ErrorKind::NotFound) {
+            return kind;
+        }
+        match tokio::time::timeout(patience, self.file()).await {
+            Ok(Ok(_)) => ErrorKind::Unavailable,
+            Ok(Err(error)) => error.kind(),
+            Err(_) => ErrorKind::DeadlineExceeded,
         }
     }
 
