@@ -9,7 +9,7 @@ use musicfs_core::extents::to_blocks;
 use musicfs_core::manifest::Manifest;
 use musicfs_core::version::VersionKey;
 
-use crate::blocks::{Block, Blocks};
+use crate::blocks::{Block, Blocks, index_of, range_of};
 use crate::budget::Charge;
 use crate::disk::DiskFile;
 use crate::map::{ObjectId, Seal, encoded_bytes_max};
@@ -21,6 +21,10 @@ const PAGE_BYTES: u64 = 4096;
 const EXTENT_SLACK_BYTES: u64 = 16 << 10;
 /// What a new name may make its directory grow by.
 pub(crate) const DIR_SLACK_BYTES: u64 = 16 << 10;
+
+/// How many blocks in front of a read were compared where it is taken for the next of a sequence: as
+/// much as one request of the kernel.
+const SEQUEL_AFTER_BLOCKS: u32 = 2;
 
 /// Locks, whether or not a thread panicked with it: every section leaves the data consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -121,6 +125,35 @@ impl Inner {
             epoch: state.epoch,
             unverified,
         })
+    }
+}
+
+impl Inner {
+    /// `range` and what follows it, up to `len_max` bytes, if this is how somebody goes on who reads
+    /// from the start to the end: the blocks before it were compared, those behind it were not.
+    pub(crate) fn sequel(&self, range: Range<u64>, len_max: u64) -> Range<u64> {
+        let state = self.state();
+        let indexes = state.blocks.indexes(range.clone());
+        let is_verified = |index| state.blocks.get(index).map(|block| block.is_verified);
+        let before = indexes.start.saturating_sub(SEQUEL_AFTER_BLOCKS)..indexes.start;
+        let is_sequel = before.len() == SEQUEL_AFTER_BLOCKS as usize
+            && before
+                .into_iter()
+                .all(|index| is_verified(index) == Some(true));
+        if !is_sequel {
+            return range;
+        }
+        let blocks_max = index_of(len_max);
+        let limit = indexes.start.saturating_add(blocks_max);
+        let behind = indexes.end..limit.max(indexes.end);
+        let count = behind
+            .clone()
+            .take_while(|index| is_verified(*index) == Some(false))
+            .count();
+        match count {
+            0 => range,
+            count => range.start..range_of(behind.start + count as u32 - 1, self.size).end,
+        }
     }
 }
 

@@ -46,28 +46,43 @@ impl Store {
         range: Range<u64>,
         is_every_block: bool,
     ) -> Result<Option<Bytes>, Error> {
-        let (range, wide) = clip(range, inner.size);
+        let (range, _) = clip(range, inner.size);
         if range.is_empty() {
             return Ok(Some(Bytes::new()));
         }
+        let mut may_go_on = !is_every_block;
         for _ in 0..READ_TRIES_MAX {
-            let Some(view) = inner.view(range.clone(), is_every_block) else {
+            let Some(mut view) = inner.view(range.clone(), is_every_block) else {
                 return Ok(None);
             };
-            let from = match view.unverified.is_empty() {
-                true => range.clone(),
-                false => wide.clone(),
-            };
+            let mut from = range.clone();
+            if !view.unverified.is_empty() {
+                // Whoever reads on finds what follows compared, and in memory.
+                if may_go_on {
+                    let sequel = inner.sequel(range.clone(), SPAN_BYTES);
+                    let ahead = inner.view(sequel.clone(), false);
+                    (from, view) = ahead.map_or((from, view), |ahead| (sequel, ahead));
+                }
+                from = to_blocks(from, inner.size);
+            }
+            let is_longer = from.end > to_blocks(range.clone(), inner.size).end;
             let Some(bytes) = self.read_view(inner, &view, from.clone())? else {
+                if is_longer {
+                    // What is damaged may lie behind what was asked for.
+                    may_go_on = false;
+                    continue;
+                }
                 return Ok(None);
             };
             if !self.approve(inner, &view) {
                 continue;
             }
-            let start = usize_of(range.start - from.start);
-            return Ok(Some(
-                bytes.slice(start..start + usize_of(range.end - range.start)),
-            ));
+            let part = span_in(&from, &range);
+            return Ok(Some(match is_longer {
+                // Not kept for as long as its reader takes.
+                true => Bytes::copy_from_slice(&bytes[part]),
+                false => bytes.slice(part),
+            }));
         }
         Ok(None)
     }

@@ -241,3 +241,56 @@ fn what_came_back_from_its_file_otherwise_is_not_finished() {
     );
     assert!(object.manifest().is_none() && object.passthrough().is_none());
 }
+
+#[test]
+fn whoever_reads_on_finds_what_follows_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = real(dir.path(), AMPLE);
+        stored(&store, 1);
+        store.close().unwrap();
+    }
+    let store = real(dir.path(), AMPLE);
+    let object = store.object(version(1), SIZE as u64).unwrap();
+    let mut buffer = [0; 10];
+    let at = 2 * BLOCK_BYTES;
+    object.read(at..at + 1).unwrap().unwrap();
+    assert_eq!(
+        object.read_now(3 * BLOCK_BYTES, &mut buffer),
+        None,
+        "a seek"
+    );
+    object.read(0..at).unwrap().unwrap();
+    assert_eq!(object.read_now(3 * BLOCK_BYTES, &mut buffer), None);
+    object
+        .read(3 * BLOCK_BYTES..3 * BLOCK_BYTES + 1)
+        .unwrap()
+        .unwrap();
+    let last = SIZE as u64 - 10;
+    assert_eq!(
+        object.read_now(last, &mut buffer),
+        Some(10),
+        "the third in sequence"
+    );
+    assert!(object.passthrough().is_some());
+}
+
+#[test]
+fn damage_behind_a_read_does_not_fail_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = {
+        let store = real(dir.path(), AMPLE);
+        let bytes = stored(&store, 1);
+        store.close().unwrap();
+        bytes
+    };
+    flip(&path(dir.path(), 1), 5 * BLOCK_BYTES);
+    let store = real(dir.path(), AMPLE);
+    let object = store.object(version(1), SIZE as u64).unwrap();
+    let (at, end) = (2 * BLOCK_BYTES, 3 * BLOCK_BYTES);
+    object.read(0..at).unwrap().unwrap();
+    let read = object.read(at..end).unwrap().unwrap();
+    assert_eq!(read, bytes[at as usize..end as usize]);
+    let damaged = 5 * BLOCK_BYTES..6 * BLOCK_BYTES;
+    assert_eq!(object.absent(0..u64::MAX), [damaged]);
+}

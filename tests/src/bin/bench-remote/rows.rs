@@ -34,9 +34,9 @@ pub(crate) const GROUPS: [Group; 8] = [
         measure: |bench| bench.mount(),
     },
     Group {
-        name: "album",
-        is_long: false,
-        measure: |bench| bench.album(),
+        name: "traffic",
+        is_long: true,
+        measure: |bench| bench.traffic(),
     },
     Group {
         name: "first",
@@ -54,6 +54,11 @@ pub(crate) const GROUPS: [Group; 8] = [
         measure: |bench| bench.line(),
     },
     Group {
+        name: "album",
+        is_long: false,
+        measure: |bench| bench.album(),
+    },
+    Group {
         name: "scan",
         is_long: false,
         measure: |bench| bench.scan(),
@@ -62,11 +67,6 @@ pub(crate) const GROUPS: [Group; 8] = [
         name: "walk",
         is_long: false,
         measure: |bench| bench.walk(),
-    },
-    Group {
-        name: "traffic",
-        is_long: true,
-        measure: |bench| bench.traffic(),
     },
 ];
 

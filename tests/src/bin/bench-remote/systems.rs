@@ -385,7 +385,12 @@ fn juicefs(ground: &Ground, root: &Path, cache: &Path) -> Program {
         _home: None,
     };
     let mounted = system.mount();
-    sh(&format!("cp -r {:?}/. {root:?}/", ground.origin));
+    // A file is uploaded when it is closed: many at once, or it takes minutes.
+    sh(&format!(
+        "cd {:?} && find . -type d -exec mkdir -p {root:?}/{{}} \\; && \
+         find . -type f -print0 | xargs -0 -P 16 -n 8 cp --parents -t {root:?}",
+        ground.origin
+    ));
     drop(mounted);
     // What it is measured with: as the others, it writes nothing.
     all.insert(2, "--read-only".into());
