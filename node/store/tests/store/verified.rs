@@ -19,6 +19,8 @@ fn stored(store: &Arc<Store>, number: u64) -> Vec<u8> {
     let bytes = content(number, SIZE);
     let object = filled(store, number, &bytes, Class::Body);
     assert_eq!(object.finish().unwrap(), Finished::Stored);
+    drop(object);
+    store.commit_all().unwrap();
     bytes
 }
 
