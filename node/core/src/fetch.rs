@@ -142,9 +142,10 @@ pub enum PrefetchState {
 /// ahead with two requests of 128 KiB, which reach us in any order.
 pub const SEQUENCE_TOLERANCE_BYTES: u64 = 256 << 10;
 
-/// How much is read in sequence before anything is read ahead. No tag reader gets here: the one
-/// that takes most from the front of a file (mediainfo, of a WAV) reads 1.25 MB.
-pub const READAHEAD_AFTER_BYTES: u64 = 3 << 19;
+/// How much is read in sequence, behind the header extents, before anything is read ahead. Tag
+/// readers stay within those extents; the one that goes on (mediainfo, of a WAV, to 1.25 MB) costs a
+/// window or two. On a line of 40 ms each 128 KiB of this costs a reader one round trip.
+pub const READAHEAD_AFTER_BYTES: u64 = 512 << 10;
 
 /// How much a player has read in sequence at least: more than what starts readahead, for a fill
 /// costs the whole file.
