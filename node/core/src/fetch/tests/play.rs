@@ -324,9 +324,7 @@ fn regression_a_read_of_half_a_block_uses_up_the_block() {
     read_in_sequence(&mut world, handle, 0, at);
     world.run();
     world.read(handle, at..at + BLOCK_BYTES / 2);
-    world
-        .stored
-        .retain(|block| u64::from(*block) < at / BLOCK_BYTES);
+    world.stored.retain(|block| *block < at / BLOCK_BYTES);
     world.plan();
     let block = at..at + BLOCK_BYTES;
     assert_eq!(world.starts().last(), Some(&(block, Priority::Readahead)));
