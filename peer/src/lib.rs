@@ -1,0 +1,29 @@
+//! Other nodes: who belongs to the cluster, and how they prove it to each other.
+//!
+//! What a node is by is *decided* without a file, a clock or chance: the join code ([`JoinCode`]), what
+//! follows from a cluster key ([`ClusterKey`]), names of nodes ([`NodeId`]), proofs ([`Binding`]).
+//! [`Keys`] is the directory that holds the keys, [`Credentials`] what TLS shows and believes. A node
+//! without a cluster key has no [`Identity`] and opens no port.
+
+mod binding;
+mod certificate;
+mod cluster;
+mod code;
+mod credentials;
+mod digest;
+mod error;
+mod file;
+mod identity;
+mod keys;
+mod node;
+mod tls;
+
+pub use binding::{Binding, BindingError, Exported, Role};
+pub use cluster::{ClusterKey, Fingerprint};
+pub use code::{JoinCode, JoinCodeError};
+pub use credentials::{Credentials, CredentialsError};
+pub use error::KeysError;
+pub use identity::Identity;
+pub use keys::{Joined, Keys};
+pub use node::{NodeId, NodeKey};
+pub use tls::{ALPN, PeerIdError, SERVER_NAME, Tls};
