@@ -2,7 +2,9 @@
 
 mod settings;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
@@ -80,6 +82,9 @@ pub(crate) enum Command {
     Pins,
     /// Read cached data again and compare it with its checksums
     Verify(VerifyArgs),
+    /// Make, join, show or leave the cluster of nodes that this one shares with
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Try a path template
     #[command(subcommand)]
     Template(TemplateCommand),
@@ -236,6 +241,47 @@ pub(crate) struct VerifyArgs {
     pub(crate) dry_run: bool,
 }
 
+/// `musicfs cluster`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make a cluster whose first node is this one
+    Init,
+    /// Join the cluster that a join code is for
+    Join {
+        /// What `musicfs cluster show --join-code` prints on a member; `-` reads it from standard
+        /// input, which keeps it out of `ps` and the shell's history
+        #[arg(required = true, value_name = "CODE", value_parser = secret)]
+        code: Vec<Secret>,
+    },
+    /// Show the cluster and this node's place in it
+    Show {
+        /// Show the join code as well: whoever reads it can join
+        #[arg(long)]
+        join_code: bool,
+    },
+    /// Forget the cluster key and this node's own key
+    Leave,
+    /// Give the cluster a new key: all other nodes are out until they join again
+    Rotate,
+}
+
+/// A text that is shown nowhere.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The text.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
 /// `musicfs template`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TemplateCommand {
@@ -275,6 +321,11 @@ pub(crate) struct DemoArgs {
     /// End after the comparison instead of staying until Ctrl-C
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+/// Takes any text: an error of the command line would repeat it.
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret(text.to_owned()))
 }
 
 fn instance_name(text: &str) -> Result<String, &'static str> {
@@ -332,6 +383,21 @@ mod tests {
         check(&["cache", "clear", "--tier", "chunks", "--dry-run"], true);
         check(&["cache", "clear", "--tier", "l3"], false);
         check(&["cache"], false);
+        check(&["cluster"], false);
+        check(&["cluster", "join"], false);
+        check(&["cluster", "join", "-"], true);
+        check(&["cluster", "join", "ABCDE", "FGHJK"], true);
+        check(&["cluster", "show", "--join-code"], true);
         check(&["verify", "--origin", "nas", "--dry-run"], true);
+    }
+
+    #[test]
+    fn a_join_code_shows_in_no_error_and_no_debug_text() {
+        let cli = parse(["musicfs", "cluster", "join", "HUNTE-R2", "HUNTER"]).unwrap();
+        let told = format!("{cli:?}");
+        assert!(
+            told.contains("Secret(..)") && !told.contains("HUNTE"),
+            "{told}"
+        );
     }
 }

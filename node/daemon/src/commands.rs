@@ -1,6 +1,7 @@
 //! The commands: each reads its arguments, asks whom it must, and prints.
 
 mod cache;
+mod cluster;
 mod config;
 mod mount;
 mod origin;
@@ -60,6 +61,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error>
         Command::Unpin(args) => block_on(pin::unpin(&context, &args)),
         Command::Pins => block_on(pin::list(&context)),
         Command::Verify(args) => block_on(verify::run(&context, &args)),
+        Command::Cluster(command) => cluster::run(&context, &command),
         Command::Template(command) => template::run(&context, &command),
         Command::Config(command) => config::run(&context, &command),
         Command::Doctor(settings) => doctor::run(&context, &settings),

@@ -101,6 +101,12 @@ pub(crate) enum Error {
         /// How many.
         blocks: u64,
     },
+    /// The keys of the cluster cannot be read or changed.
+    #[error(transparent)]
+    Keys(#[from] musicfs_peer::KeysError),
+    /// What was given is no join code.
+    #[error(transparent)]
+    JoinCode(#[from] musicfs_peer::JoinCodeError),
     /// The system refused.
     #[error("{action} {}", path.display())]
     Io {
@@ -198,6 +204,7 @@ impl Error {
                 _ => EXIT_USAGE,
             },
             Self::Config(error) if error.is_usage() => EXIT_USAGE,
+            Self::JoinCode(_) => EXIT_USAGE,
             Self::NotRunning { .. } => EXIT_NOT_RUNNING,
             Self::Background { code, .. } => *code,
             _ => EXIT_ERROR,
@@ -208,6 +215,8 @@ impl Error {
     pub(crate) fn fix(&self) -> Option<String> {
         let fix = match self {
             Self::Config(error) => return error.fix(),
+            Self::Keys(error) => return error.fix(),
+            Self::JoinCode(error) => error.fix(),
             Self::Mount(error) => return error.fix().map(str::to_owned),
             Self::NoSearch { .. } => "name the files or directories",
             Self::OutsideMount { .. } => "give a path below the mount point, or one relative to it",
@@ -273,6 +282,12 @@ mod tests {
         check(Error::Findings { errors: 1 }, 1);
         check(Error::NoSearch { action: "pin" }, 1);
         check(Error::Damaged { blocks: 1 }, 1);
+        let action = "leave the cluster";
+        check(
+            Error::Keys(musicfs_peer::KeysError::NoCluster { action }),
+            1,
+        );
+        check(Error::JoinCode(musicfs_peer::JoinCodeError::Version), 2);
         let (failed, files) = (1, 2);
         check(Error::Prefetch { failed, files }, 1);
         let bad = crate::config::parse_umask("9").unwrap_err();

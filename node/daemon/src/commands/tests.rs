@@ -306,3 +306,108 @@ async fn a_failed_file_and_damage_that_stays_make_a_command_fail() {
     let error = play(&context, &["verify"]).await.unwrap_err();
     assert!(matches!(error, Error::Verify { .. }), "{error}");
 }
+
+/// Does what `args` say to the keys in `dir`, as [`run`] does.
+fn cluster(dir: &Path, args: &[&str]) -> Result<(), Error> {
+    let context = Context {
+        environment: Environment {
+            uid: 1000,
+            home: Some(dir.to_owned()),
+            ..Environment::default()
+        },
+        name: "default".into(),
+        config: None,
+        format: Format::Json,
+    };
+    let args = ["musicfs", "cluster"].iter().chain(args);
+    match cli::parse(args)?.command {
+        Command::Cluster(command) => cluster::run(&context, &command),
+        other => panic!("{other:?} is not of the cluster"),
+    }
+}
+
+/// Who the node of `dir` is.
+fn identity(dir: &Path) -> musicfs_peer::Identity {
+    let state = dir.join(".local/state/musicfs/default");
+    musicfs_peer::Identity::load(&state).unwrap().unwrap()
+}
+
+#[test]
+fn a_node_joins_by_the_code_of_another_however_it_is_typed() {
+    let first = tempfile::tempdir().unwrap();
+    cluster(first.path(), &["init"]).unwrap();
+    let founder = identity(first.path());
+    let code = founder.join_code().reveal();
+    let groups: Vec<String> = code.split('-').map(str::to_lowercase).collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    for typed in [vec![code.as_str()], groups] {
+        let second = tempfile::tempdir().unwrap();
+        cluster(second.path(), &[&["join"], &typed[..]].concat()).unwrap();
+        let joined = identity(second.path());
+        assert_eq!(joined.fingerprint(), founder.fingerprint());
+        assert_ne!(joined.node_id(), founder.node_id());
+    }
+}
+
+#[test]
+fn a_mistyped_code_is_told_and_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let code = "9G64S-36D1N-6RVKG-EB1C9-HP8SB-6T57H";
+    for (typed, expect) in [
+        (
+            code.replace("EB1C9", "EB1C8"),
+            "it is mistyped, perhaps in group 4",
+        ),
+        (
+            code.replace("EB1C9", "BE1C9"),
+            "it is mistyped, perhaps in group 4",
+        ),
+        (
+            code.replace("-6T57H", ""),
+            "it has 25 letters and digits instead of 30",
+        ),
+        (
+            code.replace("6T57H", "6T5U!"),
+            "character 29 is none that a code has",
+        ),
+    ] {
+        let error = cluster(dir.path(), &["join", &typed]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let line = error.line();
+        assert!(line.contains(expect) && line.contains(". "), "{line}");
+        let told = format!("{line} {error:?}");
+        assert!(!told.contains("9G64S") && !told.contains("EB1C"), "{told}");
+    }
+    assert!(!dir.path().join(".local").exists(), "something was made");
+}
+
+#[test]
+fn what_cannot_be_done_with_a_cluster_says_what_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |args: &[&str], expect: &str| {
+        let error = cluster(dir.path(), args).unwrap_err();
+        assert_eq!(error.exit_code(), 1, "{error}");
+        let line = error.line();
+        assert!(line.contains(expect), "{line}");
+    };
+    cluster(dir.path(), &["show"]).unwrap();
+    for args in [&["leave"][..], &["rotate"], &["show", "--join-code"]] {
+        check(
+            args,
+            "this node is in no cluster. make one with `musicfs cluster init`",
+        );
+    }
+    cluster(dir.path(), &["init"]).unwrap();
+    let before = identity(dir.path());
+    check(
+        &["init"],
+        "leave that one first with `musicfs cluster leave`",
+    );
+    check(&["join", "9G64S-36D1N-6RVKG-EB1C9-HP8SB-6T57H"], "already");
+    cluster(dir.path(), &["rotate"]).unwrap();
+    let after = identity(dir.path());
+    assert_ne!(after.fingerprint(), before.fingerprint());
+    assert_eq!(after.node_id(), before.node_id());
+    cluster(dir.path(), &["leave"]).unwrap();
+    check(&["leave"], "no cluster");
+}
