@@ -77,7 +77,8 @@ impl Ground {
         let tracks = usize::try_from(knob("MUSICFS_BENCH_TRACKS", 12)).unwrap();
         let files = usize::try_from(knob("MUSICFS_BENCH_FILES", 4000)).unwrap();
         let scanned = usize::try_from(knob("MUSICFS_BENCH_SCANNED", 600)).unwrap();
-        write_album(&origin.join("album"), tracks, 25 * tracks as u64);
+        let megabytes = knob("MUSICFS_BENCH_TRACK_MB", 25) * tracks as u64;
+        write_album(&origin.join("album"), tracks, megabytes);
         make_library(&origin.join("small"), files).unwrap();
         sh(&format!(
             "find {origin:?} -exec touch -d '-1 hour' {{}} + && sync"

@@ -2,7 +2,7 @@
 //! in turns, on the same servers and the same shaped lines, with the plain filesystem as the base.
 //!
 //! Usage: `bench-remote [ROW]…`, as root; `tests/bench/run.sh` installs what it needs. `MUSICFS_BIN`
-//! is the binary. `MUSICFS_BENCH_ROUNDS` (3), `_TRACKS` (12 of 25 MB), `_FILES` (4000 small ones, of
+//! is the binary. `MUSICFS_BENCH_ROUNDS` (3), `_TRACKS` (12), `_TRACK_MB` (25), `_FILES` (4000 small ones, of
 //! which `_SCANNED`, 600, are scanned) and `_SYSTEMS` (names, separated by commas) change what is done.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot measure ends")]
