@@ -128,12 +128,16 @@ impl Remote {
 
     /// Each file of the mount with its original.
     pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
-        let mount = self.home.mount_point();
-        let real = tree::real_paths(&mount).into_iter();
-        let pair =
-            |(path, real): (String, String)| (mount.join(path), self.home.origin().join(real));
-        real.map(pair).collect()
+        pairs(&self.home)
     }
+}
+
+/// Each file of a home's mount with its original, the file of the same real path in its origin.
+pub fn pairs(home: &Home) -> Vec<(PathBuf, PathBuf)> {
+    let mount = home.mount_point();
+    let real = tree::real_paths(&mount).into_iter();
+    let pair = |(path, real): (String, String)| (mount.join(path), home.origin().join(real));
+    real.map(pair).collect()
 }
 
 /// Fills `dir` with an album of `megabytes`: FLAC of noise, which no encoder makes smaller.

@@ -204,15 +204,11 @@ impl Upstream {
 
     /// It was listed; `partial` says what of it is out of reach.
     pub(crate) fn listed(&self, partial: Option<String>) {
-        let is_partial = partial.is_some();
-        let turn = {
-            let mut state = self.state();
-            let turn = state.vitals.checked(is_partial);
+        self.record("", |state| {
+            let turn = state.vitals.checked(partial.is_some());
             state.message = partial;
-            state.checked_unix = unix_now();
             turn
-        };
-        self.tell(turn, "");
+        });
     }
 
     /// A use failed.
@@ -231,28 +227,32 @@ impl Upstream {
     }
 
     fn note(&self, latency: Duration, event: impl FnOnce(&mut Vitals) -> Turn) {
-        let turn = {
-            let mut state = self.state();
+        self.record("", |state| {
             let turn = event(&mut state.vitals);
             state.latency = latency;
-            state.checked_unix = unix_now();
             if state.vitals.state() == HealthState::Healthy {
                 state.message = None;
             }
             turn
-        };
-        self.tell(turn, "");
+        });
     }
 
     fn blame(&self, reason: &str, event: impl FnOnce(&mut Vitals) -> Turn) {
-        let turn = {
-            let mut state = self.state();
+        self.record(reason, |state| {
             let turn = event(&mut state.vitals);
-            state.checked_unix = unix_now();
             if state.vitals.state() == HealthState::Unhealthy {
                 state.message = Some(reason.to_owned());
             }
             turn
+        });
+    }
+
+    /// Takes in what was just learned, and tells of a turn.
+    fn record(&self, reason: &str, event: impl FnOnce(&mut State) -> Turn) {
+        let turn = {
+            let mut state = self.state();
+            state.checked_unix = unix_now();
+            event(&mut state)
         };
         self.tell(turn, reason);
     }
@@ -291,15 +291,14 @@ impl Roster {
         self.read(|origins| origins.values().cloned().collect())
     }
 
-    /// Takes one in; the one that it replaces comes out.
-    pub(crate) fn insert(&self, upstream: Arc<Upstream>) -> Option<Arc<Upstream>> {
+    pub(crate) fn insert(&self, upstream: Arc<Upstream>) {
         let mut origins = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        origins.insert(upstream.id().clone(), upstream)
+        origins.insert(upstream.id().clone(), upstream);
     }
 
-    pub(crate) fn remove(&self, id: &OriginId) -> Option<Arc<Upstream>> {
+    pub(crate) fn remove(&self, id: &OriginId) {
         let mut origins = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        origins.remove(id)
+        origins.remove(id);
     }
 
     fn read<T>(&self, look: impl FnOnce(&BTreeMap<OriginId, Arc<Upstream>>) -> T) -> T {

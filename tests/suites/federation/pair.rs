@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use musicfs_tests::daemon::{Daemon, Home};
-use musicfs_tests::remote::write_album;
+use musicfs_tests::remote::{pairs, write_album};
 use musicfs_tests::servers::Breakable;
 use musicfs_tests::servers::s3::S3Server;
 use musicfs_tests::servers::s3_client::{ACCESS_KEY, BUCKET, SECRET_KEY};
 use musicfs_tests::servers::s3_proxy::S3Proxy;
 use musicfs_tests::servers::sftp::{SftpServer, USER};
-use musicfs_tests::{sh, tree};
+use musicfs_tests::{sh, tree, wait_until};
 
 /// Tracks of the album, and its cover.
 pub(crate) const FILES: usize = TRACKS + 1;
@@ -212,10 +212,13 @@ impl Pair {
         daemon
     }
 
-    /// Mounts, and waits until both origins have been scanned and their copies compared.
+    /// Mounts, and waits until both origins have been scanned and their copies are one.
     pub(crate) fn mount_scanned(&self) -> Daemon {
         let daemon = self.mount();
         daemon.wait_scanned(2);
+        wait_until("the copies to be one", || {
+            tree::files(daemon.mount_point()).len() == FILES
+        });
         self.note_indexed();
         daemon
     }
@@ -254,7 +257,7 @@ impl Pair {
     /// A track of the mount by its number, with its original.
     pub(crate) fn track(&self, number: usize) -> (PathBuf, PathBuf) {
         let original = Path::new("album").join(format!("{number}.flac"));
-        let mut pairs = super::pairs(self).into_iter();
+        let mut pairs = pairs(&self.home).into_iter();
         let pair = pairs.find(|(_, real)| real.ends_with(&original));
         pair.expect("the track is in the tree")
     }

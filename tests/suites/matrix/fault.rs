@@ -51,12 +51,13 @@ impl Fault {
             // way that a test could bring about, and no transfer of it can be cut. Nothing of it is
             // cached, so the cache has no states either.
             Kind::Local => &[Self::Healthy, Self::Refusing, Self::Replaced],
-            Kind::Nfs | Kind::Sftp => &Self::OF_A_SERVER,
-            Kind::S3 | Kind::Sloppy => &Self::OF_A_SERVICE,
+            Kind::Nfs | Kind::Sftp => Self::OF_A_SERVER,
+            Kind::S3 | Kind::Sloppy => Self::OF_A_SERVICE,
         }
     }
 
-    const OF_A_SERVER: [Self; 9] = [
+    const OF_A_SERVICE: &[Self] = &[
+        Self::Erring,
         Self::Hanging,
         Self::Stopped,
         Self::Refusing,
@@ -69,18 +70,7 @@ impl Fault {
     ];
 
     /// Only a service has words for what is wrong with it.
-    const OF_A_SERVICE: [Self; 10] = [
-        Self::Erring,
-        Self::Hanging,
-        Self::Stopped,
-        Self::Refusing,
-        Self::Killed,
-        Self::Far,
-        Self::Slow,
-        Self::Replaced,
-        Self::Cut,
-        Self::Healthy,
-    ];
+    const OF_A_SERVER: &[Self] = Self::OF_A_SERVICE.split_at(1).1;
 
     /// True if nothing can be had of the origin meanwhile.
     pub(crate) fn is_outage(self) -> bool {
