@@ -24,8 +24,9 @@ fn origins_come_and_go_by_sighup() {
 
     pair.configure(&[0, 1]);
     hangup(&daemon);
-    wait_until("the new origin to lead", || {
-        tree::files(mount).len() == pair::FILES && origin(1) == "first"
+    wait_until("the new origin to lead every track", || {
+        tree::files(mount).len() == pair::FILES
+            && (1..=pair::FILES).all(|number| origin(number) == "first")
     });
 
     pair.configure(&[0]);
