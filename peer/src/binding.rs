@@ -6,10 +6,11 @@
 
 use std::fmt;
 
+use musicfs_core::id::NodeId;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
-use crate::node::{NodeId, NodeKey};
+use crate::node::{NodeKey, node_id_of};
 
 /// The label of the exporter: experimental ones begin like this (RFC 5705 section 4).
 const LABEL: &[u8] = b"EXPERIMENTAL musicfs node";
@@ -120,7 +121,7 @@ impl Binding {
     /// [`BindingError::Forged`] if this does not prove it; the caller closes the connection.
     pub fn verify(&self, role: Role, exported: &Exported) -> Result<NodeId, BindingError> {
         let (public, signature) = self.0.split_at(32);
-        let node = NodeId::of(public.try_into().expect("32 bytes were split off"));
+        let node = node_id_of(public.try_into().expect("32 bytes were split off"));
         let key = UnparsedPublicKey::new(&ED25519, public);
         let verified = key.verify(&message(role, exported), signature);
         verified.map_err(|_| BindingError::Forged { claimed: node })?;

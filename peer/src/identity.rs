@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use musicfs_core::id::NodeId;
+
 use crate::cluster::{ClusterKey, Fingerprint};
 use crate::code::JoinCode;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::error::KeysError;
 use crate::keys::Keys;
-use crate::node::{NodeId, NodeKey};
+use crate::node::NodeKey;
 use crate::tls::Tls;
 
 /// A cluster key and a node key: what a node needs to be let in, and to be told from others.

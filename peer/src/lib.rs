@@ -25,5 +25,6 @@ pub use credentials::{Credentials, CredentialsError};
 pub use error::KeysError;
 pub use identity::Identity;
 pub use keys::{Joined, Keys};
-pub use node::{NodeId, NodeKey};
+pub use musicfs_core::id::NodeId;
+pub use node::{NodeKey, node_id_of};
 pub use tls::{ALPN, PeerIdError, SERVER_NAME, Tls};

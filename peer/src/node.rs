@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use musicfs_core::id::NodeId;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -32,12 +33,6 @@ pub struct NodeKey {
     pair: Ed25519KeyPair,
 }
 
-/// Names a node for as long as it keeps its key.
-///
-/// The first 16 bytes of a digest of its public key; shown as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId([u8; 16]);
-
 impl NodeKey {
     /// The length of its seed in bytes.
     pub const LEN: usize = 32;
@@ -63,7 +58,7 @@ impl NodeKey {
 
     /// What others call this node.
     pub fn id(&self) -> NodeId {
-        NodeId::of(&self.public())
+        node_id_of(&self.public())
     }
 
     pub(crate) fn seed(&self) -> &[u8; Self::LEN] {
@@ -96,39 +91,15 @@ impl fmt::Debug for NodeKey {
     }
 }
 
-impl NodeId {
-    /// The name of the node that has this Ed25519 public key.
-    pub fn of(public: &[u8; 32]) -> Self {
-        Self(name_of(&[DOMAIN, public]))
-    }
-
-    /// Takes over what [`NodeId::as_bytes`] gave.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    /// The name of the node whose key is in a certificate; `None` if it is no Ed25519 key.
-    pub(crate) fn of_spki(spki: &[u8]) -> Option<Self> {
-        let public = spki.strip_prefix(&SPKI_HEAD)?;
-        Some(Self::of(public.try_into().ok()?))
-    }
+/// The name of the node that has this Ed25519 public key: the first 16 bytes of a digest of it.
+pub fn node_id_of(public: &[u8; 32]) -> NodeId {
+    NodeId::from_bytes(name_of(&[DOMAIN, public]))
 }
 
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+/// The name of the node whose key is in a certificate; `None` if it is no Ed25519 key.
+pub(crate) fn node_id_of_spki(spki: &[u8]) -> Option<NodeId> {
+    let public = spki.strip_prefix(&SPKI_HEAD)?;
+    Some(node_id_of(public.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -157,11 +128,11 @@ mod tests {
     fn only_an_ed25519_key_names_a_node() {
         let key = NodeKey::from_seed(Zeroizing::new([7; 32]));
         let mut spki = [&SPKI_HEAD[..], &key.public()].concat();
-        assert_eq!(NodeId::of_spki(&spki), Some(key.id()));
-        assert_eq!(NodeId::of_spki(&spki[..43]), None);
+        assert_eq!(node_id_of_spki(&spki), Some(key.id()));
+        assert_eq!(node_id_of_spki(&spki[..43]), None);
         // X25519 is 1.3.101.110.
         spki[8] = 0x6e;
-        assert_eq!(NodeId::of_spki(&spki), None);
+        assert_eq!(node_id_of_spki(&spki), None);
     }
 
     #[test]

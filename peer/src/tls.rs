@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use musicfs_core::id::NodeId;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
@@ -17,7 +18,7 @@ use rustls::{
 };
 
 use crate::credentials::{Credentials, CredentialsError};
-use crate::node::NodeId;
+use crate::node::node_id_of_spki;
 
 /// What every node is called in TLS. Who it is, its key says.
 pub const SERVER_NAME: &str = "musicfs";
@@ -90,7 +91,7 @@ impl Tls {
         let chain = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
         let node = chain.and_then(|chain| {
             let certificate = ParsedCertificate::try_from(chain.first()?).ok()?;
-            NodeId::of_spki(&certificate.subject_public_key_info())
+            node_id_of_spki(&certificate.subject_public_key_info())
         });
         node.ok_or(PeerIdError::NoKey)
     }

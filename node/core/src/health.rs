@@ -25,7 +25,8 @@ pub enum HealthState {
 /// success makes it healthy again.
 #[derive(Clone, Debug)]
 pub struct Vitals {
-    kind: OriginKind,
+    /// So many failures in a row make it unhealthy.
+    failures_max: u32,
     answers: Answers,
     failures: u32,
     /// A check failed as well since it last answered.
@@ -68,6 +69,16 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// The same, with the latency rounded up to a power of two milliseconds: of sources that are as
+    /// near as each other none is favoured.
+    #[must_use]
+    pub fn coarse(mut self) -> Self {
+        let ms = u64::try_from(self.latency.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        let rounded = ms.checked_next_power_of_two().unwrap_or(u64::MAX);
+        self.latency = Duration::from_millis(rounded);
+        self
+    }
+
     /// True if it does not answer.
     pub fn is_away(&self) -> bool {
         self.is_away
@@ -81,10 +92,24 @@ impl Standing {
 }
 
 impl Vitals {
+    /// A node has ways to show that it is there, so that one failure that lasts says enough.
+    const PEER_FAILURES_MAX: u32 = 2;
+
     /// An origin that was never asked.
     pub fn new(kind: OriginKind) -> Self {
+        Self::with(Self::failures_max(kind))
+    }
+
+    /// A peer that just connected.
+    pub fn of_peer() -> Self {
+        let mut vitals = Self::with(Self::PEER_FAILURES_MAX);
+        vitals.is_there();
+        vitals
+    }
+
+    fn with(failures_max: u32) -> Self {
         Self {
-            kind,
+            failures_max,
             answers: Answers::NotAsked,
             failures: 0,
             is_sure: false,
@@ -142,7 +167,7 @@ impl Vitals {
 
     fn missed(&mut self) -> Turn {
         self.failures = self.failures.saturating_add(1);
-        if self.failures < Self::failures_max(self.kind) {
+        if self.failures < self.failures_max {
             return Turn::None;
         }
         match std::mem::replace(&mut self.answers, Answers::No) {
@@ -153,7 +178,7 @@ impl Vitals {
 
     /// It could not be listed at all: there is no need to ask again.
     pub fn lost(&mut self) -> Turn {
-        self.failures = self.failures.max(Self::failures_max(self.kind) - 1);
+        self.failures = self.failures.max(self.failures_max - 1);
         self.check_failed()
     }
 

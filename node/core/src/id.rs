@@ -1,4 +1,4 @@
-//! Names of things: origins, files, inodes, revisions.
+//! Names of things: origins, files, inodes, revisions, nodes.
 
 use std::fmt;
 
@@ -70,9 +70,53 @@ pub struct FileId(pub i64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
+/// Names a node of a cluster for as long as it keeps its key: 16 bytes of a digest of its public key,
+/// shown as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId([u8; 16]);
+
+impl NodeId {
+    /// Takes over what [`NodeId::as_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Reads what is shown back; `None` for any other text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+        Some(Self(bytes.ok()?.try_into().ok()?))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_id_survives_its_text() {
+        let id = NodeId::from_bytes([0xab; 16]);
+        assert_eq!(id.to_string(), "ab".repeat(16));
+        assert_eq!(NodeId::from_text(&id.to_string()), Some(id));
+        assert_eq!(NodeId::from_text("ab"), None);
+        assert_eq!(NodeId::from_text(&"xy".repeat(16)), None);
+    }
 
     #[test]
     fn an_origin_id_is_short_and_plain() {

@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod names;
 pub mod origin;
 pub mod path;
+pub mod peer;
 pub mod tags;
 pub mod template;
 pub mod time;

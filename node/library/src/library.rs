@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use musicfs_core::id::{Ino, OriginId};
 use musicfs_core::names;
+use musicfs_core::peer::Peers;
 use musicfs_index::{Child, Found, Node, NodeKind, Provenance, Totals, TreeChange};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -129,6 +130,17 @@ impl Library {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(sender);
         TreeChanges(receiver)
+    }
+
+    /// Has other nodes be asked for content from now on; once in the life of a library.
+    pub fn join(&self, peers: Arc<dyn Peers>) {
+        // A second set of peers has nothing to add to the first.
+        let _ = self.shared.peers.set(peers);
+    }
+
+    /// The other nodes; `None` while this one is alone.
+    pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
+        self.shared.peers.get()
     }
 
     /// Ends all tasks; what they had committed stays. Lookups and open files go on working.

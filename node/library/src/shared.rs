@@ -1,9 +1,10 @@
 //! What the facade and the tasks of the origins have in common.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use musicfs_core::error::with_causes;
+use musicfs_core::peer::Peers;
 use musicfs_index::{Commit, Found, Index, Totals, TreeChange, same_content};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) read_deadline: Duration,
     pub(crate) tree: Mutex<Option<mpsc::Sender<TreeChange>>>,
     pub(crate) totals: watch::Sender<Totals>,
+    /// The other nodes, once this one takes part in a cluster.
+    pub(crate) peers: Arc<OnceLock<Arc<dyn Peers>>>,
 }
 
 impl Shared {

@@ -84,6 +84,7 @@ impl Library {
             read_deadline: options.read_deadline,
             tree: Mutex::new(None),
             totals: watch::Sender::default(),
+            peers: Arc::default(),
         });
         shared.refresh_totals();
         let library = Self {
