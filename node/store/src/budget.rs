@@ -160,13 +160,18 @@ impl Ledger {
 
     /// The first `count` versions behind `after`.
     pub(crate) fn page(&self, after: Option<VersionKey>, count: usize) -> Vec<(VersionKey, Entry)> {
+        self.behind(after).take(count).collect()
+    }
+
+    /// The versions behind `after`, in order.
+    pub(crate) fn behind(
+        &self,
+        after: Option<VersionKey>,
+    ) -> impl Iterator<Item = (VersionKey, Entry)> + '_ {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        self.entries
-            .range((from, Unbounded))
-            .take(count)
-            .map(|(version, entry)| (*version, *entry))
-            .collect()
+        let behind = self.entries.range((from, Unbounded));
+        behind.map(|(version, entry)| (*version, *entry))
     }
 
     pub(crate) fn len(&self) -> usize {

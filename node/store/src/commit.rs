@@ -170,7 +170,13 @@ impl Store {
                 (None, state.changes)
             } else {
                 let manifest = state.manifest.as_deref();
-                let bytes = map::encode(inner.version, file.id, &state.blocks, manifest);
+                let bytes = map::encode(
+                    inner.version,
+                    file.id,
+                    &state.blocks,
+                    manifest,
+                    state.provenance,
+                );
                 (Some(bytes), state.changes)
             }
         };
@@ -199,6 +205,7 @@ impl Store {
             self.note_verified(inner.version, &state);
         }
         self.settle(inner);
+        self.tell(inner.version);
         Ok(())
     }
 

@@ -272,6 +272,7 @@ impl Store {
             Err(error) if is_full(&error) => self.discard_files(inner)?,
             committed => committed?,
         }
+        self.tell(inner.version);
         Ok(before.saturating_sub(self.charged(inner)))
     }
 
@@ -326,6 +327,7 @@ impl Store {
             }
         }
         lock(&self.ledger).remove(version);
+        self.tell(version);
         Ok(())
     }
 

@@ -40,7 +40,9 @@ impl Store {
             inner.state().manifest = Some(manifest);
             return Ok(Finished::Stored);
         }
-        if let Some(of) = self.share(inner, &manifest)? {
+        if inner.is_proven()
+            && let Some(of) = self.share(inner, &manifest)?
+        {
             return Ok(Finished::Shared(of));
         }
         self.keep_manifest(inner, &manifest)
@@ -156,6 +158,9 @@ impl Store {
         if inner.state().passthroughs_count > 0 || self.commit(equal).is_err() {
             return None;
         }
+        if !equal.is_proven() {
+            return None;
+        }
         let state = equal.state();
         let is_equal = state
             .manifest
@@ -230,6 +235,7 @@ impl Store {
         }
         self.index_alias(inner.version, manifest);
         self.counters.objects_shared.fetch_add(1, Ordering::Relaxed);
+        self.tell(inner.version);
         Ok(Some(equal.version))
     }
 }

@@ -13,6 +13,7 @@ use crate::blocks::{Block, Blocks, index_of, range_of};
 use crate::budget::Charge;
 use crate::disk::DiskFile;
 use crate::map::{ObjectId, Seal, encoded_bytes_max};
+use crate::share::Provenance;
 use crate::types::Class;
 
 /// What file systems allocate by.
@@ -49,6 +50,7 @@ pub(crate) struct State {
     pub(crate) file: Option<ObjectFile>,
     pub(crate) blocks: Blocks,
     pub(crate) manifest: Option<Arc<Manifest>>,
+    pub(crate) provenance: Provenance,
     /// Blocks written under a known manifest whose chunks were not all compared yet.
     pub(crate) suspects: BTreeSet<u32>,
     /// Blocks found damaged and not yet written again.
@@ -164,6 +166,7 @@ impl State {
             file: None,
             blocks: Blocks::new(size),
             manifest: None,
+            provenance: Provenance::Proven,
             suspects: BTreeSet::new(),
             hurt: BTreeSet::new(),
             mismatches_count: 0,

@@ -16,7 +16,7 @@
 //! 3. one of `Store::opening`: around the first look at an object's files.
 //! 4. the leaves, of which no two are held together, and none while a disk is waited for:
 //!    `Store::ledger`, `Store::live`, `Store::health`, `Inner::state`, `Object::inner`.
-//! 5. the lock inside `Index`, a leaf too, which is held while SQLite works; and `Store::verified`,
+//! 5. what a watcher takes; the lock inside `Index`, a leaf too, which is held while SQLite works; and `Store::verified`,
 //!    taken under `Inner::state`, so that no block goes away between the two.
 //!
 //! Readers take none but leaves: what they read while blocks go away is thrown away, which
@@ -41,6 +41,7 @@ mod object;
 mod read;
 mod recover;
 mod scrub;
+mod share;
 mod store;
 mod types;
 mod verified;
@@ -50,6 +51,7 @@ pub use disk::{Disk, DiskFile, DiskStat, RealDisk};
 pub use error::Error;
 pub use health::DiskHealth;
 pub use object::{Object, Passthrough};
+pub use share::{Kept, Provenance, Watcher};
 pub use store::Store;
 pub use types::{
     Checked, Class, ClassStats, Cleared, Config, Finished, Holding, Limits, OBJECT_BYTES_MAX,

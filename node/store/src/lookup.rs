@@ -29,7 +29,7 @@ pub(crate) enum Found {
 
 /// A map as it was found on disk.
 pub(crate) enum MapFile {
-    Whole { map: Map, allocated: u64 },
+    Whole { map: Box<Map>, allocated: u64 },
     Damaged,
     Nothing,
 }
@@ -139,10 +139,10 @@ impl Store {
             MapFile::Whole { map, allocated } if size.is_none_or(|size| size == map.size) => {
                 match map.content {
                     Content::Alias(of) => {
-                        let Map { id, size, .. } = map;
+                        let Map { id, size, .. } = *map;
                         return Ok(Found::Alias { of, id, size });
                     }
-                    Content::Object { .. } => self.load(version, map, allocated)?,
+                    Content::Object { .. } => self.load(version, *map, allocated)?,
                 }
             }
             MapFile::Nothing | MapFile::Whole { .. } | MapFile::Damaged => None,
@@ -181,7 +181,7 @@ impl Store {
         }
         match map::decode(&bytes) {
             Ok(map) if map.version == version => Ok(MapFile::Whole {
-                map,
+                map: Box::new(map),
                 allocated: file.allocated().attempt("look at", &path)?,
             }),
             _ => Ok(MapFile::Damaged),
@@ -198,6 +198,7 @@ impl Store {
         let Content::Object {
             mut blocks,
             manifest,
+            provenance,
         } = map.content
         else {
             return Ok(None);
@@ -223,6 +224,7 @@ impl Store {
             }),
             blocks,
             manifest: manifest.map(Arc::new),
+            provenance,
             seal: Some(map.seal),
             allocated,
             map_allocated,
@@ -257,6 +259,7 @@ impl Store {
         self.unlink(version, &self.layout.map(version))?;
         self.index.remove(version, None);
         lock(&self.ledger).remove(version);
+        self.tell(version);
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! The map file: what an object's file holds.
 //!
-//! Little endian: magic `MFSM`, format (1), kind (1 object, 2 alias), two zero bytes, version key
-//! (16), object id (16), size (u64); then for an object: count of runs (u32), length of the manifest
+//! Little endian: magic `MFSM`, format (1), kind (1 object, 2 alias, 3 object
+//! that another node signed for, 4 object that is provisional), two zero bytes, version key
+//! (16), object id (16), size (u64); then for an object (of kind 3 or 4 first the 16 bytes of the node
+//! that is believed or not yet believed to have sent the right bytes): count of runs (u32), length of the manifest
 //! (u32, 0 for none), the runs (first block u32, count u32 whose highest bit means header class), an
 //! xxh3 (u64) of each block in the runs, the manifest; for an alias: the version key (16) that names
 //! the object. At the end the first 16 bytes of the BLAKE3 of everything before.
@@ -12,10 +14,12 @@
 use std::fmt;
 
 use musicfs_core::extents::blocks_count;
+use musicfs_core::id::NodeId;
 use musicfs_core::manifest::Manifest;
 use musicfs_core::version::VersionKey;
 
 use crate::blocks::{Block, Blocks};
+use crate::share::Provenance;
 use crate::types::{Class, OBJECT_BYTES_MAX};
 
 /// The longest map that is read: that of an object of [`OBJECT_BYTES_MAX`], with room to spare.
@@ -25,6 +29,9 @@ const MAGIC: [u8; 4] = *b"MFSM";
 const FORMAT: u8 = 1;
 const KIND_OBJECT: u8 = 1;
 const KIND_ALIAS: u8 = 2;
+const KIND_MEMBER: u8 = 3;
+const KIND_PROVISIONAL: u8 = 4;
+const NODE_BYTES: usize = 16;
 const HEAD_BYTES: usize = 4 + 4 + 16 + 16 + 8;
 const CHECK_BYTES: usize = 16;
 const HEADER_RUN: u32 = 1 << 31;
@@ -60,6 +67,7 @@ pub(crate) enum Content {
     Object {
         blocks: Blocks,
         manifest: Option<Manifest>,
+        provenance: Provenance,
     },
     /// Its bytes are those of another object.
     Alias(VersionKey),
@@ -75,12 +83,25 @@ pub(crate) fn encode(
     id: ObjectId,
     blocks: &Blocks,
     manifest: Option<&Manifest>,
+    provenance: Provenance,
 ) -> Vec<u8> {
     let manifest = manifest.map(Manifest::encode).unwrap_or_default();
     let runs = runs(blocks);
-    let len = HEAD_BYTES + 8 + runs.len() * 8 + blocks.count() * 8 + manifest.len() + CHECK_BYTES;
+    let len = HEAD_BYTES
+        + NODE_BYTES
+        + 8
+        + runs.len() * 8
+        + blocks.count() * 8
+        + manifest.len()
+        + CHECK_BYTES;
     let mut bytes = Vec::with_capacity(len);
-    head(&mut bytes, KIND_OBJECT, version, id, blocks.size());
+    let (kind, node) = match provenance {
+        Provenance::Proven => (KIND_OBJECT, None),
+        Provenance::Member(node) => (KIND_MEMBER, Some(node)),
+        Provenance::Provisional(node) => (KIND_PROVISIONAL, Some(node)),
+    };
+    head(&mut bytes, kind, version, id, blocks.size());
+    bytes.extend(node.iter().flat_map(NodeId::as_bytes));
     let runs_count = u32::try_from(runs.len()).expect("fewer runs than blocks, and those are u32");
     let manifest_len = u32::try_from(manifest.len()).expect("256 GiB make 600 MB of chunk table");
     bytes.extend(runs_count.to_le_bytes());
@@ -112,7 +133,7 @@ pub(crate) fn encode_alias(
 /// The most that a map of `blocks_count` blocks and `chunks_count` chunks takes.
 pub(crate) fn encoded_bytes_max(blocks_count: usize, chunks_count: usize) -> u64 {
     // Every block a run of its own.
-    let bytes = HEAD_BYTES + 8 + blocks_count * 16 + CHECK_BYTES;
+    let bytes = HEAD_BYTES + NODE_BYTES + 8 + blocks_count * 16 + CHECK_BYTES;
     (bytes + Manifest::encoded_bytes(chunks_count)) as u64
 }
 
@@ -176,7 +197,16 @@ fn parse(bytes: &[u8]) -> Option<Map> {
         return None;
     }
     let content = match kind {
-        KIND_OBJECT => parse_object(rest, size)?,
+        KIND_OBJECT => parse_object(rest, size, Provenance::Proven)?,
+        KIND_MEMBER | KIND_PROVISIONAL => {
+            let (node, rest) = rest.split_first_chunk::<NODE_BYTES>()?;
+            let node = NodeId::from_bytes(*node);
+            let provenance = match kind {
+                KIND_MEMBER => Provenance::Member(node),
+                _ => Provenance::Provisional(node),
+            };
+            parse_object(rest, size, provenance)?
+        }
         KIND_ALIAS => Content::Alias(VersionKey(rest.try_into().ok()?)),
         _ => return None,
     };
@@ -189,7 +219,7 @@ fn parse(bytes: &[u8]) -> Option<Map> {
     })
 }
 
-fn parse_object(bytes: &[u8], size: u64) -> Option<Content> {
+fn parse_object(bytes: &[u8], size: u64, provenance: Provenance) -> Option<Content> {
     let (runs_count, rest) = bytes.split_first_chunk::<4>()?;
     let (manifest_len, rest) = rest.split_first_chunk::<4>()?;
     let runs_len = (u32::from_le_bytes(*runs_count) as usize).checked_mul(8)?;
@@ -231,7 +261,11 @@ fn parse_object(bytes: &[u8], size: u64) -> Option<Content> {
         [] => None,
         bytes => Some(Manifest::decode(bytes).filter(|manifest| manifest.len == size)?),
     };
-    Some(Content::Object { blocks, manifest })
+    Some(Content::Object {
+        blocks,
+        manifest,
+        provenance,
+    })
 }
 
 #[cfg(test)]
@@ -269,8 +303,20 @@ mod tests {
     }
 
     fn check(size: u64, present: &[(u32, bool)], manifest: Option<&Manifest>) {
+        let node = NodeId::from_bytes([5; 16]);
+        check_of(size, present, manifest, Provenance::Proven);
+        check_of(size, present, manifest, Provenance::Member(node));
+        check_of(size, present, manifest, Provenance::Provisional(node));
+    }
+
+    fn check_of(
+        size: u64,
+        present: &[(u32, bool)],
+        manifest: Option<&Manifest>,
+        provenance: Provenance,
+    ) {
         let blocks = blocks(size, present);
-        let bytes = encode(VERSION, ID, &blocks, manifest);
+        let bytes = encode(VERSION, ID, &blocks, manifest, provenance);
         let chunks_count = manifest.map_or(0, |manifest| manifest.chunks.len());
         assert!(bytes.len() as u64 <= encoded_bytes_max(blocks.count(), chunks_count));
         let map = decode(&bytes).unwrap();
@@ -278,6 +324,7 @@ mod tests {
         let Content::Object {
             blocks: read,
             manifest: read_manifest,
+            provenance: read_provenance,
         } = map.content
         else {
             panic!("not an object");
@@ -285,6 +332,7 @@ mod tests {
         assert!(read.iter().eq(blocks.iter()));
         assert_eq!(read.bytes(), blocks.bytes());
         assert_eq!(read_manifest.as_ref(), manifest);
+        assert_eq!(read_provenance, provenance);
     }
 
     #[test]
@@ -310,6 +358,7 @@ mod tests {
             ID,
             &blocks(300_000, &[(1, true), (3, false)]),
             None,
+            Provenance::Provisional(NodeId::from_bytes([5; 16])),
         );
         for at in 0..bytes.len() {
             assert_eq!(decode(&bytes[..at]).err(), Some(Damaged));
@@ -326,7 +375,8 @@ mod tests {
             at in 0_usize..120,
             put in prop::collection::vec(any::<u8>(), 1..16),
         ) {
-            let good = encode(VERSION, ID, &blocks(300_000, &[(1, true), (3, false)]), None);
+            let blocks = blocks(300_000, &[(1, true), (3, false)]);
+            let good = encode(VERSION, ID, &blocks, None, Provenance::Proven);
             let mut bytes = good[..good.len() - CHECK_BYTES].to_vec();
             let at = at.min(bytes.len());
             let end = (at + put.len()).min(bytes.len());

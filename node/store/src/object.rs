@@ -14,6 +14,7 @@ use musicfs_core::version::VersionKey;
 use crate::disk::DiskFile;
 use crate::error::Error;
 use crate::inner::{Inner, lock};
+use crate::share::Provenance;
 use crate::store::Store;
 use crate::types::{Class, Finished, Written};
 
@@ -150,11 +151,14 @@ impl Object {
     }
 
     /// Lets the kernel read the file by itself: `None` unless the object is complete and every
-    /// block was compared (or written) since the start, whether or not it was dropped meanwhile.
+    /// block was compared (or written) since the start, whether or not it was dropped meanwhile; nor
+    /// while it is provisional, since it may have to go.
     pub fn passthrough(self: &Arc<Self>) -> Option<Passthrough> {
         let inner = self.inner();
         let mut state = inner.state();
-        let is_whole = state.blocks.is_complete() && state.blocks.is_verified();
+        let is_whole = state.blocks.is_complete()
+            && state.blocks.is_verified()
+            && !matches!(state.provenance, Provenance::Provisional(_));
         let file = state.file.as_ref().filter(|_| is_whole)?;
         let file = Arc::clone(&file.file);
         file.descriptor()?;
@@ -192,8 +196,15 @@ impl Object {
         before.handles.fetch_sub(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Runs `work` while nothing else changes the object's files.
-    fn with_io<T>(&self, work: impl FnOnce(&Arc<Inner>) -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn with_io<T>(
+        &self,
+        work: impl FnOnce(&Arc<Inner>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let _gate = self.store.enter();
         // Ends: an object is superseded once at most, by one that is older.
         loop {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use musicfs_core::version::VersionKey;
@@ -18,6 +18,7 @@ use crate::layout::{CACHEDIR_TAG, FORMAT, ID_TAG, Layout};
 use crate::live::Live;
 use crate::lookup::Found;
 use crate::object::Object;
+use crate::share::Watcher;
 use crate::types::{Class, ClassStats, Config, Limits, OBJECT_BYTES_MAX, Stats, Why};
 use crate::verified::Verified;
 
@@ -42,6 +43,7 @@ pub struct Store {
     pub(crate) verified: Mutex<Verified>,
     pub(crate) evictor: Mutex<Evictor>,
     pub(crate) counters: Counters,
+    pub(crate) watcher: OnceLock<Watcher>,
     /// When accesses were last written to the maps.
     pub(crate) touches_flushed: Mutex<Duration>,
     /// Held shared by all that changes files, and alone by [`Store::close`].
@@ -96,6 +98,7 @@ impl Store {
             verified: Mutex::default(),
             evictor: Mutex::default(),
             counters: Counters::default(),
+            watcher: OnceLock::new(),
             touches_flushed: Mutex::new(disk.monotonic()),
             gate: RwLock::new(()),
             opening: std::array::from_fn(|_| Mutex::new(())),
@@ -253,6 +256,10 @@ impl Store {
     pub(crate) fn lost_blocks(&self, version: VersionKey, state: &mut State) {
         state.lost_blocks();
         lock(&self.verified).forget(version);
+        if let Some(watcher) = self.watcher.get() {
+            // Those that share it follow once they lose their place in the ledger, or it theirs.
+            watcher(version);
+        }
     }
 
     pub(crate) fn mark_dirty(&self, inner: &Arc<Inner>) {

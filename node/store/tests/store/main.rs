@@ -12,6 +12,7 @@ mod directory;
 mod fault;
 mod heal;
 mod limits;
+mod provenance;
 mod refusal;
 mod share;
 mod support;
