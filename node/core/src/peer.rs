@@ -89,6 +89,10 @@ pub trait Peers: Send + Sync {
     /// # Errors
     /// [`PeerError::Gone`] if it is not connected or not known; [`PeerError::TimedOut`].
     fn ping(&self, id: NodeId) -> BoxFuture<'_, Result<Duration, PeerError>>;
+
+    /// Tells that a node did what no honest one does, as came out later: it is demoted, connected or
+    /// not.
+    fn accuse(&self, id: NodeId, error: &PeerError);
 }
 
 /// One connected node, as a source of bytes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use musicfs_core::error::ErrorKind;
 use musicfs_core::id::{Ino, OriginId};
 use musicfs_core::origin::OriginError;
+use musicfs_core::peer::PeerError;
 
 /// Why the library could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,12 @@ pub enum Error {
         origin: OriginId,
         /// Why; the same for all reads that waited for these bytes.
         source: Arc<OriginError>,
+    },
+    /// Bytes could not be fetched from another node, and no origin was asked.
+    #[error("read from another node")]
+    Peer {
+        /// Why; the same for all reads that waited for these bytes.
+        source: Arc<PeerError>,
     },
     /// The cache lost what was read, again and again.
     #[error(
@@ -134,6 +141,7 @@ impl Error {
             Self::Away { .. } => ErrorKind::Unavailable,
             Self::Origin { source, .. } => source.kind(),
             Self::Fetch { source, .. } => source.kind(),
+            Self::Peer { source } => source.kind(),
             Self::Unstable { .. } | Self::PinTooLarge { .. } => ErrorKind::Exhausted,
             Self::NoCache { .. } => ErrorKind::Unsupported,
             Self::Store { source } => source.kind(),

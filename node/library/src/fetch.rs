@@ -6,6 +6,7 @@
 mod flight;
 mod gate;
 mod handle;
+mod peers;
 mod remote;
 mod source;
 
@@ -14,30 +15,31 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use musicfs_core::extents::Extents;
 use musicfs_core::fetch::{Options, Streak};
 use musicfs_core::id::OriginId;
+use musicfs_core::peer::Peers;
 use musicfs_core::time::Timestamp;
 use musicfs_core::version::VersionKey;
 use musicfs_index::Found;
 use musicfs_media::HeaderProfile;
-use musicfs_store::Store;
+use musicfs_store::{Provenance, Store};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::holdings::Changes;
 use crate::proof::Proofs;
 use crate::upstream::Roster;
 use gate::Gate;
 pub(crate) use handle::RemoteHandle;
-use remote::Fault;
 pub(crate) use remote::RemoteFile;
-use source::Source;
+use source::OriginSource;
 
 /// Changed files of all origins that are compared with their checksums at once: each takes a
 /// processor, here or, where a server computes the checksum, there.
@@ -75,6 +77,10 @@ pub(crate) struct Fetcher {
     /// Where copies are compared.
     proofs: Arc<Proofs>,
     pub(crate) counters: Counters,
+    /// The other nodes, once this one takes part in a cluster.
+    peers: Arc<OnceLock<Arc<dyn Peers>>>,
+    /// What others are to be told of.
+    pub(crate) changes: Arc<Changes>,
     /// Something was written to the store that is not durable yet.
     pub(crate) dirty: Notify,
     /// Set once the store takes what is written to it, or never will.
@@ -100,6 +106,8 @@ pub(crate) struct Counters {
     pub(crate) misses: AtomicU64,
     /// Content bytes that came from origins for reads, readahead, fill and prefetch.
     pub(crate) bytes_fetched: AtomicU64,
+    /// The same from other nodes.
+    pub(crate) bytes_from_peers: AtomicU64,
     /// Changed files whose content was put together from their old one, and proven.
     pub(crate) deltas: AtomicU64,
     /// Bytes of them that were not fetched for that.
@@ -121,14 +129,20 @@ impl Fetcher {
         options: FetchOptions,
         roster: Arc<Roster>,
         proofs: Arc<Proofs>,
+        peers: Arc<OnceLock<Arc<dyn Peers>>>,
         stop: CancellationToken,
     ) -> Self {
+        let changes = Arc::<Changes>::default();
+        let noted = changes.clone();
+        store.watch(Box::new(move |version| noted.note(version)));
         Self {
             store,
             options,
             roster,
             proofs,
             counters: Counters::default(),
+            peers,
+            changes,
             dirty: Notify::new(),
             recovered: tokio::sync::SetOnce::new(),
             gate: Arc::default(),
@@ -196,13 +210,17 @@ impl Fetcher {
         let file = RemoteFile::new(self.clone(), object, sources, header, options);
         let file = Arc::new(file);
         files.insert(key, Arc::downgrade(&file));
+        if file.object().is_complete() && file.object().provenance() != Provenance::Proven {
+            // Its origin could not be asked when it came.
+            self.proofs.complete(key);
+        }
         Ok(file)
     }
 
-    fn source(&self, found: Found) -> Option<Arc<Source>> {
+    fn source(&self, found: Found) -> Option<Arc<OriginSource>> {
         let upstream = self.roster.get(&found.origin)?;
         let is_cached = upstream.origin().kind().is_cached();
-        is_cached.then(|| Arc::new(Source::new(upstream, found.path, found.version)))
+        is_cached.then(|| Arc::new(OriginSource::new(upstream, found.path, found.version)))
     }
 
     fn streak(&self) -> MutexGuard<'_, Streak> {

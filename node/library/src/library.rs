@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use musicfs_core::id::{Ino, OriginId};
 use musicfs_core::names;
-use musicfs_core::peer::Peers;
+use musicfs_core::peer::{Holdings, Peers};
 use musicfs_index::{Child, Found, Node, NodeKind, Provenance, Totals, TreeChange};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::fetch::Fetcher;
+use crate::holdings::Shelf;
 use crate::keeper;
 use crate::shared::Shared;
 use crate::upstream::Upstream;
@@ -138,6 +139,11 @@ impl Library {
         let _ = self.shared.peers.set(peers);
     }
 
+    /// What this node lets others have. To be asked for once: there is one who is told of changes.
+    pub fn holdings(&self) -> Arc<dyn Holdings> {
+        Arc::new(Shelf::new(self.shared.fetcher.clone()))
+    }
+
     /// The other nodes; `None` while this one is alone.
     pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
         self.shared.peers.get()
@@ -169,7 +175,7 @@ impl Library {
     }
 
     /// What fetches remote content.
-    fn fetcher(&self, origin: &OriginId) -> Result<&Arc<Fetcher>, Error> {
+    pub(crate) fn fetcher(&self, origin: &OriginId) -> Result<&Arc<Fetcher>, Error> {
         let none = || Error::NoCache {
             origin: origin.clone(),
         };

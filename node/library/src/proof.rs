@@ -8,10 +8,11 @@ use md5::{Digest, Md5};
 use musicfs_core::checksum::Checksum;
 use musicfs_core::error::with_causes;
 use musicfs_core::extents::Extents;
-use musicfs_core::id::FileId;
+use musicfs_core::id::{FileId, NodeId};
 use musicfs_core::origin::OriginKind;
 use musicfs_core::version::{Validator, VersionKey};
 use musicfs_index::Found;
+use musicfs_store::{Object, Provenance};
 use tokio::sync::Notify;
 
 use crate::error::Error;
@@ -95,6 +96,12 @@ async fn complete(
     let Some(found) = shared.index.reader.find_version(version)? else {
         return Ok(());
     };
+    if let Some(by) = unproven(fetcher, &found).await? {
+        settle(shared, fetcher, &found, by).await?;
+        if unproven(fetcher, &found).await?.is_some() {
+            return Ok(());
+        }
+    }
     let is_unknown_etag =
         matches!(found.version.validator, Validator::ETag(_)) && !found.etag_is_md5;
     let has_copies = || Ok::<_, Error>(shared.index.reader.replicas(found.node.ino)?.len() > 1);
@@ -102,6 +109,82 @@ async fn complete(
         note(shared, fetcher, &found).await?;
     }
     Ok(())
+}
+
+/// Who sent what is cached of a file, if all of it is and its origin has not proven it.
+async fn unproven(fetcher: &Arc<Fetcher>, found: &Found) -> Result<Option<NodeId>, Error> {
+    let (store, version) = (fetcher.store.clone(), found.version_key);
+    let kept = blocking(move || store.kept(version)).await??;
+    Ok(kept.and_then(|kept| match kept.provenance {
+        Provenance::Proven => None,
+        Provenance::Member(node) | Provenance::Provisional(node) => Some(node),
+    }))
+}
+
+/// Compares what another node sent with the origin's own checksum, where there is one. Without one it
+/// stays at that node's word.
+async fn settle(
+    shared: &Arc<Shared>,
+    fetcher: &Arc<Fetcher>,
+    found: &Found,
+    by: NodeId,
+) -> Result<(), Error> {
+    let Some(upstream) = shared.roster.get(&found.origin) else {
+        return Ok(());
+    };
+    let asked = upstream.origin().checksum(&found.path, &found.version);
+    let checksum = match asked.await {
+        Ok(Some(checksum)) => checksum,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            tracing::debug!(
+                origin = %upstream.id(),
+                file = %found.path,
+                error = %with_causes(&error),
+                "what a peer sent cannot be compared with the origin's checksum now"
+            );
+            return Ok(());
+        }
+    };
+    let (store, version, size) = (fetcher.store.clone(), found.version_key, found.version.size);
+    let compared = blocking(move || -> Result<Option<bool>, Error> {
+        let object = store.object(version, size)?;
+        let mut check = checksum.check();
+        if !read_all(&object, |bytes| check.update(bytes))? {
+            return Ok(None);
+        }
+        let holds = check.holds();
+        if holds {
+            object.prove()?;
+        }
+        Ok(Some(holds))
+    });
+    let is_digest = match found.version.validator {
+        // A tag can look like a digest and be none.
+        Validator::ETag(_) => found.etag_is_md5,
+        Validator::Mtime(_) => true,
+    };
+    match compared.await?? {
+        Some(true) => fetcher.dirty.notify_one(),
+        Some(false) if is_digest => fetcher.disprove(version, by).await,
+        Some(false) | None => {}
+    }
+    Ok(())
+}
+
+/// Reads a whole object, piece by piece; false if not all of it is there.
+fn read_all(object: &Object, mut take: impl FnMut(&[u8])) -> Result<bool, Error> {
+    let size = object.size();
+    let mut at = 0;
+    while at < size {
+        let end = size.min(at + PIECE_BYTES);
+        let Some(bytes) = object.read(at..end)? else {
+            return Ok(false);
+        };
+        take(&bytes);
+        at = end;
+    }
+    Ok(true)
 }
 
 async fn listed(shared: &Arc<Shared>, fetcher: &Arc<Fetcher>) -> Result<(), Error> {
@@ -174,16 +257,8 @@ async fn note(shared: &Arc<Shared>, fetcher: &Arc<Fetcher>, found: &Found) -> Re
     let md5 = blocking(move || {
         let object = store.object(version, size)?;
         let mut hash = Md5::new();
-        let mut at = 0;
-        while at < size {
-            let end = size.min(at + PIECE_BYTES);
-            let Some(bytes) = object.read(at..end)? else {
-                return Ok(None);
-            };
-            hash.update(&bytes);
-            at = end;
-        }
-        Ok::<_, Error>(Some(hash.finalize().into()))
+        let is_whole = read_all(&object, |bytes| hash.update(bytes))?;
+        Ok::<_, Error>(is_whole.then(|| hash.finalize().into()))
     });
     if let Some(md5) = md5.await?? {
         shared.index.writer.note_md5(version, md5).await?;

@@ -51,7 +51,7 @@ pub use disk::{Disk, DiskFile, DiskStat, RealDisk};
 pub use error::Error;
 pub use health::DiskHealth;
 pub use object::{Object, Passthrough};
-pub use share::{Kept, Provenance, Watcher};
+pub use share::{Kept, Loan, Provenance, Watcher};
 pub use store::Store;
 pub use types::{
     Checked, Class, ClassStats, Cleared, Config, Finished, Holding, Limits, OBJECT_BYTES_MAX,

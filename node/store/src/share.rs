@@ -1,17 +1,20 @@
 //! What of the store may be given to other nodes, and what must be proven first.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use musicfs_core::extents::Extents;
 use musicfs_core::id::NodeId;
+use musicfs_core::manifest::Manifest;
 use musicfs_core::version::VersionKey;
 
 use crate::blocks::{Blocks, range_of};
 use crate::error::Error;
 use crate::evict::Shed;
 use crate::inner::{Inner, lock};
-use crate::lookup::MapFile;
-use crate::map::Content;
+use crate::lookup::{Found, MapFile};
+use crate::map::{Content, ObjectId};
 use crate::object::Object;
 use crate::store::Store;
 use crate::types::Class;
@@ -90,6 +93,24 @@ impl Store {
         Ok(None)
     }
 
+    /// Lends a version to another node; `None` if nothing of it is kept. Counts as an access.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] if its files cannot be looked at.
+    pub fn lend(self: &Arc<Self>, version: VersionKey) -> Result<Option<Loan>, Error> {
+        let inner = match self.find(version, None)? {
+            Found::Inner(inner) => inner,
+            Found::Alias { of, id, .. } => match self.find(of, None)? {
+                Found::Inner(inner) if inner.has_id(id) => inner,
+                _ => return Ok(None),
+            },
+            Found::Nothing => return Ok(None),
+        };
+        self.touch(version);
+        let store = Arc::clone(self);
+        Ok(Some(Loan { store, inner }))
+    }
+
     /// Tells whoever watches that a version, and those that share its object, changed.
     pub(crate) fn tell(&self, version: VersionKey) {
         let Some(watcher) = self.watcher.get() else {
@@ -110,6 +131,39 @@ impl Store {
             state.changes += 1;
         }
         self.mark_dirty(inner);
+    }
+}
+
+/// An object that is read on behalf of another node: unlike with a handle, nothing is kept from being
+/// evicted, and no file comes back into use.
+pub struct Loan {
+    store: Arc<Store>,
+    inner: Arc<Inner>,
+}
+
+impl Loan {
+    /// The manifest, while all of the content is there and proven.
+    pub fn manifest(&self) -> Option<Arc<Manifest>> {
+        let state = self.inner.state();
+        let is_whole = state.blocks.is_complete() && !state.is_superseded;
+        let is_proven = state.provenance == Provenance::Proven;
+        state.manifest.clone().filter(|_| is_whole && is_proven)
+    }
+
+    /// The bytes of `range`, compared with their checksums just now; `None` unless all of them are
+    /// there, proven, and within the file.
+    ///
+    /// # Errors
+    /// As [`Object::read`].
+    pub fn read(&self, range: Range<u64>) -> Result<Option<Bytes>, Error> {
+        let is_lent = {
+            let state = self.inner.state();
+            state.provenance == Provenance::Proven && !state.is_superseded
+        };
+        if !is_lent || range.end > self.inner.size {
+            return Ok(None);
+        }
+        self.store.read(&self.inner, range, true)
     }
 }
 
@@ -169,12 +223,26 @@ impl Object {
     pub fn renounce(&self) -> Result<bool, Error> {
         self.with_io(|inner| {
             self.store().shed(inner, Shed::All)?;
-            Ok(inner.state().blocks.is_empty())
+            let provenance = inner.state().provenance;
+            if inner.state().blocks.is_empty() {
+                return Ok(true);
+            }
+            if let Provenance::Member(node) = provenance {
+                // The kernel gets no further hold of it.
+                self.store()
+                    .set_provenance(inner, Provenance::Provisional(node));
+            }
+            Ok(false)
         })
     }
 }
 
 impl Inner {
+    fn has_id(&self, id: ObjectId) -> bool {
+        let state = self.state();
+        state.file.as_ref().is_some_and(|file| file.id == id)
+    }
+
     /// True if it may share its bytes with a version of equal content: a proof is of one version.
     pub(crate) fn is_proven(&self) -> bool {
         self.state().provenance == Provenance::Proven

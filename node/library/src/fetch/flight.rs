@@ -9,13 +9,14 @@ use bytes::{Bytes, BytesMut};
 use musicfs_core::error::with_causes;
 use musicfs_core::extents::BLOCK_BYTES;
 use musicfs_core::fetch::{Ended, FlightId, Latency, Next, Rota};
-use musicfs_core::origin::{OriginError, PIECE_BYTES_MAX};
+use musicfs_core::origin::PIECE_BYTES_MAX;
 use musicfs_store::{Class, Written};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Ticket;
-use super::{Counters, Fault, RemoteFile, Source, blocking};
+use super::source::{Cause, Source};
+use super::{Counters, RemoteFile, blocking};
 
 /// What a flight is told while it is on its way.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub(super) struct Orders {
 /// How a try to fetch ended without having failed.
 enum Landing {
     Complete,
+    /// All that the source has of it is there; another one has the rest.
+    Short,
     Stopped,
 }
 
@@ -47,38 +50,54 @@ impl RemoteFile {
         };
         drop(ticket);
         match outcome {
-            Ok(Landing::Complete) => self.landed(flight, Ended::Complete, None),
+            Ok(Landing::Complete | Landing::Short) => self.landed(flight, Ended::Complete, None),
             Ok(Landing::Stopped) => self.landed(flight, Ended::Stopped, None),
-            Err((at, fault)) => {
+            Err((at, cause)) => {
                 tracing::debug!(
-                    origin = %fault.origin,
                     file = %self.leading().path(),
-                    error = %with_causes(&*fault.cause),
+                    error = %with_causes(&*cause),
                     "a fetch failed"
                 );
-                self.landed(flight, Ended::Failed, Some((at..range.end, fault)));
+                self.landed(flight, Ended::Failed, Some((at..range.end, cause)));
             }
         }
         self.finish_if_complete().await;
     }
 
-    /// Asks one source after the other until one brings it all, it is stopped, or no try is left;
-    /// tells from where it failed.
+    /// Fetches part after part, each from whoever has it, until all is there; tells from where it
+    /// failed.
     async fn fetch(
         self: &Arc<Self>,
         flight: FlightId,
         mut at: u64,
         ticket: &Ticket,
         orders: &Orders,
-    ) -> Result<Landing, (u64, Fault)> {
-        let sources = self.sources();
-        let standings = || {
-            let standing = |source: &Arc<Source>| source.upstream().standing();
-            sources.iter().map(standing).collect::<Vec<_>>()
-        };
+    ) -> Result<Landing, (u64, Arc<Cause>)> {
+        loop {
+            let landing = self.fetch_part(flight, &mut at, ticket, orders).await;
+            match landing {
+                // It has come further, so this ends.
+                Ok(Landing::Short) => {}
+                Ok(landing) => return Ok(landing),
+                Err(cause) => return Err((at, cause)),
+            }
+        }
+    }
+
+    /// Asks one source after the other until one brings all that it has, it is stopped, or no try is
+    /// left.
+    async fn fetch_part(
+        self: &Arc<Self>,
+        flight: FlightId,
+        at: &mut u64,
+        ticket: &Ticket,
+        orders: &Orders,
+    ) -> Result<Landing, Arc<Cause>> {
+        let sources = self.candidates(*at);
+        let standings = || sources.iter().map(Source::standing).collect::<Vec<_>>();
         let mut rota = Rota::new(&standings());
         let mut next = rota.first(&standings());
-        let mut fault = None;
+        let mut last = None;
         while let Next::Ask {
             source: asked,
             delay,
@@ -91,13 +110,13 @@ impl RemoteFile {
                 () = std::future::ready(()), if delay.is_zero() => {}
             }
             let source = &sources[asked];
-            let before = at;
+            let before = *at;
             let patience = source.patience(match has_other {
                 true => Latency::PATIENCE_MIN,
                 false => Latency::PATIENCE_SOLE_MIN,
             });
             let cause = match self
-                .attempt(source, patience, flight, &mut at, ticket, orders)
+                .attempt(source, patience, flight, at, ticket, orders)
                 .await
             {
                 Ok(landing) => return Ok(landing),
@@ -105,14 +124,11 @@ impl RemoteFile {
             };
             source.failed(&cause).await;
             let meaning = source.meaning(&cause, patience).await;
-            next = rota.failed(asked, meaning, at > before, &standings());
-            fault = Some(Fault {
-                origin: source.origin().clone(),
-                cause: Arc::new(cause),
-            });
+            next = rota.failed(asked, meaning, *at > before, &standings());
+            last = Some(cause);
         }
-        let fault = fault.expect("a file has a source, and it was asked");
-        Err((at, fault))
+        let last = last.expect("a file has a source, and it was asked");
+        Err(Arc::new(last))
     }
 
     /// One request; moves `at` behind what has been taken in.
@@ -124,19 +140,20 @@ impl RemoteFile {
         at: &mut u64,
         ticket: &Ticket,
         orders: &Orders,
-    ) -> Result<Landing, OriginError> {
+    ) -> Result<Landing, Cause> {
         let asked = Instant::now();
-        let file = tokio::select! {
+        let limit = source.limit(*at);
+        let opened = tokio::select! {
             () = orders.stop.cancelled() => return Ok(Landing::Stopped),
-            file = tokio::time::timeout(patience, source.file()) => {
-                file.map_err(|_| late(source, patience))??
+            opened = tokio::time::timeout(patience, source.open(self, *at)) => {
+                opened.map_err(|_| source.late(patience))??
             }
         };
-        let end = orders.end();
+        let end = orders.end().min(limit);
         if *at >= end {
-            return Ok(Landing::Complete);
+            return Ok(orders.landing(*at));
         }
-        let mut stream = file.stream(*at..end);
+        let mut stream = source.stream(&opened, *at..end);
         let mut pending = BytesMut::new();
         // What is being stored while more is received: one piece, all that may be held untold.
         let mut storing: Option<Bytes> = None;
@@ -151,7 +168,7 @@ impl RemoteFile {
                 }
             };
             *at += stored as u64;
-            let left = orders.end().saturating_sub(*at);
+            let left = orders.end().min(end).saturating_sub(*at);
             let left = usize::try_from(left).unwrap_or(usize::MAX);
             let len = ready(pending.len(), *at..end)
                 .min(PIECE_BYTES_MAX)
@@ -162,7 +179,7 @@ impl RemoteFile {
                 continue;
             }
             if left == 0 {
-                return Ok(Landing::Complete);
+                return Ok(orders.landing(*at));
             }
             if len > 0 {
                 drop(store);
@@ -173,7 +190,7 @@ impl RemoteFile {
                 tokio::select! {
                     () = orders.stop.cancelled() => Ok(None),
                     piece = tokio::time::timeout(patience, stream.next()) => {
-                        piece.map_err(|_| late(source, patience))?.map(|piece| Some(piece.unwrap_or_default()))
+                        piece.map_err(|_| source.late(patience))?.map(|piece| Some(piece.unwrap_or_default()))
                     }
                 }
             };
@@ -182,16 +199,14 @@ impl RemoteFile {
                 return Ok(Landing::Stopped);
             };
             if piece.is_empty() {
-                return Err(OriginError::Malformed {
-                    action: "read",
-                    path: source.path().clone(),
-                    what: "it ended before the range that was asked for",
-                });
+                return Err(source.ended_early());
             }
             if std::mem::take(&mut is_first) {
-                source.upstream().answered(asked.elapsed());
+                source.answered(asked.elapsed());
             }
-            Counters::add(&self.fetcher.counters.bytes_fetched, piece.len() as u64);
+            if let Source::Origin(_) = source {
+                Counters::add(&self.fetcher.counters.bytes_fetched, piece.len() as u64);
+            }
             pending.extend_from_slice(&piece);
         }
     }
@@ -257,6 +272,9 @@ impl RemoteFile {
         let object = self.object.clone();
         match blocking(move || object.finish()).await {
             Ok(Ok(_)) => {
+                if !self.settle_claim().await {
+                    return;
+                }
                 self.fetcher.dirty.notify_one();
                 self.fetcher.proofs.complete(self.object.version());
             }
@@ -273,17 +291,17 @@ impl RemoteFile {
     }
 }
 
-fn late(source: &Source, after: Duration) -> OriginError {
-    OriginError::TimedOut {
-        action: "read",
-        path: source.path().clone(),
-        after,
-    }
-}
-
 impl Orders {
     fn end(&self) -> u64 {
         self.end.load(Ordering::Relaxed)
+    }
+
+    /// What it means that a source brought everything up to `at`.
+    fn landing(&self, at: u64) -> Landing {
+        match at >= self.end() {
+            true => Landing::Complete,
+            false => Landing::Short,
+        }
     }
 }
 

@@ -13,15 +13,15 @@ use musicfs_core::extents::{Extents, to_blocks};
 use musicfs_core::fetch::{
     FlightId, HandleId, Options, Planner, PrefetchId, PrefetchState, ReadId,
 };
-use musicfs_core::id::OriginId;
-use musicfs_core::origin::OriginError;
 use musicfs_core::time::Timestamp;
 use musicfs_store::Object;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Counters, Fetcher, RemoteHandle, Source, blocking};
+use super::peers::Hearsay;
+use super::source::{Cause, OriginSource, Source};
+use super::{Counters, Fetcher, RemoteHandle, blocking};
 use crate::error::Error;
 
 /// How often a read looks again when the store loses what it had: eviction under pressure, or
@@ -37,7 +37,9 @@ pub(crate) struct RemoteFile {
     pub(super) fetcher: Arc<Fetcher>,
     pub(super) object: Arc<Object>,
     /// All hold the same bytes; at least one, that of the entry at the front.
-    sources: RwLock<Vec<Arc<Source>>>,
+    sources: RwLock<Vec<Arc<OriginSource>>>,
+    /// What peers say of the content.
+    pub(super) hearsay: Hearsay,
     pub(super) header: Extents,
     /// Something came in or ended: whoever waits for a prefetch looks again.
     pub(super) progress: Notify,
@@ -70,18 +72,11 @@ struct Control {
 struct Failure {
     at: Instant,
     range: Range<u64>,
-    fault: Fault,
-}
-
-/// Which origin failed, and why.
-#[derive(Clone)]
-pub(super) struct Fault {
-    pub(super) origin: OriginId,
-    pub(super) cause: Arc<OriginError>,
+    cause: Arc<Cause>,
 }
 
 /// Bytes that came in, each piece with its place in the file; or why they did not.
-type Arrival = Result<Vec<(u64, Bytes)>, Fault>;
+type Arrival = Result<Vec<(u64, Bytes)>, Arc<Cause>>;
 
 /// A read that waits for bytes on their way.
 struct Waiter {
@@ -94,7 +89,7 @@ impl RemoteFile {
     pub(super) fn new(
         fetcher: Arc<Fetcher>,
         object: Arc<Object>,
-        sources: Vec<Arc<Source>>,
+        sources: Vec<Arc<OriginSource>>,
         header: Extents,
         options: Options,
     ) -> Self {
@@ -111,6 +106,7 @@ impl RemoteFile {
             fetcher,
             object,
             sources: RwLock::new(sources),
+            hearsay: Hearsay::default(),
             header,
             progress: Notify::new(),
             state: Mutex::new(state),
@@ -122,8 +118,15 @@ impl RemoteFile {
         &self.object
     }
 
-    /// The sources as they are now.
-    pub(super) fn sources(&self) -> Vec<Arc<Source>> {
+    /// Whom to ask for what lies at `at`.
+    pub(super) fn candidates(&self, at: u64) -> Vec<Source> {
+        let origins = self.sources().into_iter().map(Source::Origin);
+        let peers = self.holders(at).into_iter().map(Source::Peer);
+        peers.chain(origins).collect()
+    }
+
+    /// The origins as they are now.
+    pub(super) fn sources(&self) -> Vec<Arc<OriginSource>> {
         self.sources
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -131,13 +134,13 @@ impl RemoteFile {
     }
 
     /// The source whose entry was opened.
-    pub(super) fn leading(&self) -> Arc<Source> {
+    pub(super) fn leading(&self) -> Arc<OriginSource> {
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
         sources.first().expect("a file has a source").clone()
     }
 
     /// Takes in sources that were found to hold the same bytes.
-    pub(super) fn add_sources(&self, more: Vec<Arc<Source>>) {
+    pub(super) fn add_sources(&self, more: Vec<Arc<OriginSource>>) {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         for source in more {
             if !sources.iter().any(|known| known.is_at(&source)) {
@@ -189,7 +192,7 @@ impl RemoteFile {
                 match (state.planner.prefetch_state(wish.id), &state.failure) {
                     (Some(PrefetchState::Done), _) => return Ok(()),
                     (Some(PrefetchState::Failed), Some(failure)) => {
-                        return Err(failed(&failure.fault));
+                        return Err(failure.cause.to_error());
                     }
                     _ if state.is_refused => return Err(self.unstable()),
                     _ => {}
@@ -267,7 +270,7 @@ impl RemoteFile {
             && failure.at.elapsed() < FAILURE_REMEMBERED
             && absent.iter().any(|range| overlaps(range, &failure.range))
         {
-            return Err(failed(&failure.fault));
+            return Err(failure.cause.to_error());
         }
         let read = state.planner.demand(self.fetcher.now(), &absent);
         let (reply, answer) = oneshot::channel();
@@ -357,7 +360,7 @@ impl Demand {
     async fn arrived(mut self) -> Result<Vec<(u64, Bytes)>, Error> {
         match (&mut self.answer).await {
             Ok(Ok(pieces)) => Ok(pieces),
-            Ok(Err(fault)) => Err(failed(&fault)),
+            Ok(Err(cause)) => Err(cause.to_error()),
             Err(_) => Err(Error::Closing),
         }
     }
@@ -383,13 +386,6 @@ impl Drop for Wish<'_> {
         let mut state = self.file.state();
         state.planner.cancel_prefetch(self.id);
         self.file.pump(&mut state);
-    }
-}
-
-fn failed(fault: &Fault) -> Error {
-    Error::Fetch {
-        origin: fault.origin.clone(),
-        source: fault.cause.clone(),
     }
 }
 

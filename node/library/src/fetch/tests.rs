@@ -1,6 +1,7 @@
 //! The fetcher over a real store and an origin whose behaviour is scripted.
 
 mod failover;
+mod peers;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -215,7 +216,8 @@ fn fetcher(store: Arc<Store>, options: FetchOptions, origins: &[Arc<Scripted>]) 
         roster.insert(Upstream::new(setup, 1, &stop).0);
     }
     let proofs = Arc::default();
-    Arc::new(Fetcher::new(store, options, roster, proofs, stop))
+    let peers = Arc::default();
+    Arc::new(Fetcher::new(store, options, roster, proofs, peers, stop))
 }
 
 fn found(origin: &Scripted, key: u8) -> Found {

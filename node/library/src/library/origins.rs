@@ -1,9 +1,10 @@
 //! The origins of a library: taking them into use and out of it, what is known of them, scans.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use musicfs_core::health::HealthState;
 use musicfs_core::id::OriginId;
+use musicfs_core::peer::Peers;
 use musicfs_index::{Commit, FORGET_FILES_MAX, Index, OriginRow, OriginSpec};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -68,10 +69,12 @@ impl Library {
             .map_or_else(FetchOptions::default, |cache| cache.options);
         let roster = Arc::<Roster>::default();
         let proofs = Arc::<Proofs>::default();
+        let peers = Arc::<OnceLock<Arc<dyn Peers>>>::default();
         let fetcher = cache.map(|cache| {
             let (roster, stop) = (roster.clone(), stop.clone());
             let Cache { store, options } = cache;
-            Arc::new(Fetcher::new(store, options, roster, proofs.clone(), stop))
+            let (proofs, peers) = (proofs.clone(), peers.clone());
+            Arc::new(Fetcher::new(store, options, roster, proofs, peers, stop))
         });
         let shared = Arc::new(Shared {
             index,
@@ -84,7 +87,7 @@ impl Library {
             read_deadline: options.read_deadline,
             tree: Mutex::new(None),
             totals: watch::Sender::default(),
-            peers: Arc::default(),
+            peers,
         });
         shared.refresh_totals();
         let library = Self {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use musicfs_core::fetch::{Command, Ended, FlightId};
 use tokio::time::Instant;
 
-use super::{Control, Failure, Fault, RemoteFile, State};
+use super::{Cause, Control, Failure, RemoteFile, State};
 use crate::fetch::flight::Orders;
 
 impl RemoteFile {
@@ -115,21 +115,21 @@ impl RemoteFile {
         self: &Arc<Self>,
         flight: FlightId,
         how: Ended,
-        failure: Option<(Range<u64>, Fault)>,
+        failure: Option<(Range<u64>, Arc<Cause>)>,
     ) {
         let mut state = self.state();
         state.flights.remove(&flight);
         let failed = state.planner.ended(self.fetcher.now(), flight, how);
-        if let Some((range, fault)) = failure {
+        if let Some((range, cause)) = failure {
             for read in failed {
                 if let Some(waiter) = state.waiters.remove(&read) {
-                    let _ = waiter.reply.send(Err(fault.clone()));
+                    let _ = waiter.reply.send(Err(cause.clone()));
                 }
             }
             state.failure = Some(Failure {
                 at: Instant::now(),
                 range,
-                fault,
+                cause,
             });
         }
         self.plan(&mut state);
