@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod location;
 mod origin;
+mod peers;
 mod starter;
 mod value;
 
@@ -26,6 +27,7 @@ pub(crate) use error::ConfigError;
 pub(crate) use file::{ConfigFile, Integrity, OriginEntry, Passthrough, ScannerProfile};
 pub(crate) use location::parse_location;
 pub(crate) use origin::{OriginConfig, OriginPlace};
+pub(crate) use peers::{PeerConfig, parse_listen};
 pub(crate) use starter::STARTER;
 pub(crate) use value::{parse_log, parse_root, parse_size, parse_template, parse_umask};
 
@@ -98,6 +100,8 @@ pub(crate) struct Config {
     pub(crate) complete_on_play: bool,
     /// How long a read may take before it fails.
     pub(crate) read_timeout: Duration,
+    /// How this node meets others.
+    pub(crate) peers: PeerConfig,
     /// A tracing filter.
     pub(crate) log: String,
     /// Where music comes from; at least one, but under [`Purpose::Check`]. No id or place twice.
@@ -158,6 +162,7 @@ impl Config {
             scanner_profile: typed.scanner_profile.unwrap_or_default(),
             complete_on_play: typed.complete_on_play.unwrap_or(true),
             read_timeout: read_timeout(typed)?,
+            peers: PeerConfig::resolve(typed, environment)?,
             log: log(typed)?,
             origins: origin::resolve(origins, environment)?,
             paths: paths(typed, name, environment)?,
@@ -177,7 +182,7 @@ impl Config {
             rescan_seconds: origin.rescan_seconds(),
             ..origin.place.to_entry()
         };
-        ConfigFile {
+        let mut file = ConfigFile {
             mount_point: given.then(|| self.mount_point.clone()),
             template: Some(self.template.source().to_owned()),
             root: self.root.clone(),
@@ -202,7 +207,10 @@ impl Config {
             read_timeout_ms: u32::try_from(self.read_timeout.as_millis()).ok(),
             log: Some(self.log.clone()),
             origins: Some(self.origins.iter().map(origin).collect()),
-        }
+            ..ConfigFile::default()
+        };
+        self.peers.write_to(&mut file);
+        file
     }
 }
 

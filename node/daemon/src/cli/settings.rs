@@ -79,6 +79,58 @@ pub(crate) struct SettingsArgs {
     /// How long a read may take before it fails [default: 10000]
     #[arg(long, env = "MUSICFS_READ_TIMEOUT_MS", value_name = "MS")]
     pub(crate) read_timeout_ms: Option<u32>,
+    /// Where other nodes of the cluster reach this one: a port, or an address with one
+    /// [default: the usual port on all addresses]
+    #[arg(long, env = "MUSICFS_PEER_LISTEN", value_name = "ADDRESS", value_parser = peer_listen)]
+    pub(crate) peer_listen: Option<String>,
+    /// The network interfaces to look for other nodes on [default: all]
+    #[arg(
+        long,
+        env = "MUSICFS_PEER_INTERFACES",
+        value_name = "NAME,…",
+        value_delimiter = ','
+    )]
+    pub(crate) peer_interfaces: Option<Vec<String>>,
+    /// Find other nodes on the local network by mDNS [default: true]
+    #[arg(long, env = "MUSICFS_PEER_MDNS", value_name = "BOOL")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) peer_mdns: Option<bool>,
+    /// Nodes that are always tried
+    #[arg(
+        long,
+        env = "MUSICFS_PEER_ADDRESSES",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ','
+    )]
+    pub(crate) peer_addresses: Option<Vec<String>>,
+    /// DNS names of which every address is a node, looked up again and again
+    #[arg(
+        long,
+        env = "MUSICFS_PEER_DNS",
+        value_name = "NAME:PORT,…",
+        value_delimiter = ','
+    )]
+    pub(crate) peer_dns: Option<Vec<String>>,
+    /// What this node is called among others [default: the host's name]
+    #[arg(long, env = "MUSICFS_PEER_NAME", value_name = "NAME")]
+    pub(crate) peer_name: Option<String>,
+    /// Where other nodes stand among the origins; lower is tried first [default: 10]
+    #[arg(long, env = "MUSICFS_PEER_PRIORITY", value_name = "N")]
+    pub(crate) peer_priority: Option<u32>,
+    /// What to send to other nodes at most, in bytes per second, such as 2Mi [default: no limit]
+    #[arg(long, env = "MUSICFS_PEER_UPLOAD_LIMIT", value_name = "BYTES")]
+    #[arg(value_parser = peer_upload_limit)]
+    pub(crate) peer_upload_limit: Option<String>,
+    /// Certificates of the authorities of a PKI of one's own, in place of the cluster's key
+    #[arg(long, env = "MUSICFS_PEER_CA", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) peer_ca: Option<PathBuf>,
+    /// This node's certificate of that PKI
+    #[arg(long, env = "MUSICFS_PEER_CERT", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) peer_cert: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, env = "MUSICFS_PEER_KEY", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) peer_key: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or a filter [default: info]
     #[arg(long, env = "MUSICFS_LOG", value_name = "FILTER", value_parser = log)]
     pub(crate) log: Option<String>,
@@ -129,6 +181,17 @@ impl SettingsArgs {
             scanner_profile: self.scanner_profile,
             complete_on_play: self.complete_on_play,
             read_timeout_ms: self.read_timeout_ms,
+            peer_listen: self.peer_listen.clone(),
+            peer_interfaces: self.peer_interfaces.clone(),
+            peer_mdns: self.peer_mdns,
+            peer_addresses: self.peer_addresses.clone(),
+            peer_dns: self.peer_dns.clone(),
+            peer_name: self.peer_name.clone(),
+            peer_priority: self.peer_priority,
+            peer_upload_limit: self.peer_upload_limit.clone(),
+            peer_ca: self.peer_ca.clone(),
+            peer_cert: self.peer_cert.clone(),
+            peer_key: self.peer_key.clone(),
             log: self.log.clone(),
             origins: (!origins.is_empty()).then_some(origins),
         })
@@ -217,6 +280,17 @@ fn header_limit(text: &str) -> Result<String, String> {
 
 fn cache_free_min(text: &str) -> Result<String, String> {
     size("cache_free_min", text)
+}
+
+fn peer_upload_limit(text: &str) -> Result<String, String> {
+    size("peer_upload_limit", text)
+}
+
+fn peer_listen(text: &str) -> Result<String, String> {
+    match config::parse_listen(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(told(&error)),
+    }
 }
 
 fn size(key: &'static str, text: &str) -> Result<String, String> {

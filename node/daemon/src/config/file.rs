@@ -13,7 +13,7 @@ use super::ConfigError;
 use super::location::is_secret;
 
 /// The keys of the file, in the order in which it is written.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 31] = [
     "mount_point",
     "template",
     "root",
@@ -32,6 +32,17 @@ const KEYS: [&str; 20] = [
     "scanner_profile",
     "complete_on_play",
     "read_timeout_ms",
+    "peer_listen",
+    "peer_interfaces",
+    "peer_mdns",
+    "peer_addresses",
+    "peer_dns",
+    "peer_name",
+    "peer_priority",
+    "peer_upload_limit",
+    "peer_ca",
+    "peer_cert",
+    "peer_key",
     "log",
     "origins",
 ];
@@ -129,6 +140,39 @@ pub(crate) struct ConfigFile {
     /// How long a read may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) read_timeout_ms: Option<u32>,
+    /// Where other nodes reach this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_listen: Option<String>,
+    /// The interfaces that others are looked for on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_interfaces: Option<Vec<String>>,
+    /// Whether others are looked for on the local network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_mdns: Option<bool>,
+    /// Nodes that are always tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_addresses: Option<Vec<String>>,
+    /// Names of which every address is a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_dns: Option<Vec<String>>,
+    /// What this node calls itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_name: Option<String>,
+    /// Where peers stand among origins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_priority: Option<u32>,
+    /// Bytes per second for all others together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_upload_limit: Option<String>,
+    /// Authorities of a PKI of one's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_ca: Option<PathBuf>,
+    /// This node's certificate of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_cert: Option<PathBuf>,
+    /// The certificate's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_key: Option<PathBuf>,
     /// What is logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
@@ -267,6 +311,17 @@ impl ConfigFile {
             scanner_profile: self.scanner_profile.or(lower.scanner_profile),
             complete_on_play: self.complete_on_play.or(lower.complete_on_play),
             read_timeout_ms: self.read_timeout_ms.or(lower.read_timeout_ms),
+            peer_listen: self.peer_listen.or(lower.peer_listen),
+            peer_interfaces: self.peer_interfaces.or(lower.peer_interfaces),
+            peer_mdns: self.peer_mdns.or(lower.peer_mdns),
+            peer_addresses: self.peer_addresses.or(lower.peer_addresses),
+            peer_dns: self.peer_dns.or(lower.peer_dns),
+            peer_name: self.peer_name.or(lower.peer_name),
+            peer_priority: self.peer_priority.or(lower.peer_priority),
+            peer_upload_limit: self.peer_upload_limit.or(lower.peer_upload_limit),
+            peer_ca: self.peer_ca.or(lower.peer_ca),
+            peer_cert: self.peer_cert.or(lower.peer_cert),
+            peer_key: self.peer_key.or(lower.peer_key),
             log: self.log.or(lower.log),
             origins: self.origins.or(lower.origins),
         }

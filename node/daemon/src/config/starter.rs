@@ -65,6 +65,34 @@ pub(crate) const STARTER: &str = r##"# Configuration of MusicFS. Everything here
 # How long a read may take before it fails, in milliseconds.
 #read_timeout_ms = 10000
 
+# Other nodes of a cluster (`musicfs cluster init`, `musicfs cluster join`) serve what they hold ahead
+# of S3 and SFTP. Where they reach this one: a port, or an address with one.
+#peer_listen = "25252"
+
+# The network interfaces to look for other nodes on; by default all.
+#peer_interfaces = ["eth0"]
+
+# Find other nodes on the local network by mDNS.
+#peer_mdns = true
+
+# Nodes that are always tried, and DNS names of which every address is a node.
+#peer_addresses = ["kitchen.lan:25252"]
+#peer_dns = ["musicfs.media.svc:25252"]
+
+# What this node is called among others; by default the host's name.
+#peer_name = "living room"
+
+# Where other nodes stand among the origins; lower is tried first.
+#peer_priority = 10
+
+# What to send to other nodes at most, in bytes per second; by default there is no limit.
+#peer_upload_limit = "10Mi"
+
+# A PKI of one's own in place of the cluster's key: authorities, certificate, and its key.
+#peer_ca = "/etc/musicfs/ca.pem"
+#peer_cert = "/etc/musicfs/node.pem"
+#peer_key = "/etc/musicfs/node.key"
+
 # What is logged: error, warn, info, debug, trace, or a filter such as "info,musicfs_origins=debug".
 #log = "info"
 

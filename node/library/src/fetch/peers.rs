@@ -399,7 +399,9 @@ mod tests {
 
     #[test]
     fn the_chunks_of_a_range_cover_it_and_no_more() {
-        let bytes: Vec<u8> = (0..2_000_000_u32).map(|n| (n / 7).wrapping_mul(n) as u8).collect();
+        let bytes: Vec<u8> = (0..2_000_000_u32)
+            .map(|n| (n / 7).wrapping_mul(n) as u8)
+            .collect();
         let mut cutter = Cutter::new();
         cutter.push(&bytes);
         let manifest = cutter.finish();

@@ -31,6 +31,17 @@ fn every_listed_key_is_one_that_the_file_takes_and_no_other() {
         scanner_profile = "mpd"
         complete_on_play = false
         read_timeout_ms = 2000
+        peer_listen = "25252"
+        peer_interfaces = ["eth0"]
+        peer_mdns = false
+        peer_addresses = ["h:25252"]
+        peer_dns = ["n:25252"]
+        peer_name = "me"
+        peer_priority = 11
+        peer_upload_limit = "1Mi"
+        peer_ca = "/ca"
+        peer_cert = "/cert"
+        peer_key = "/key"
         log = "debug"
         [[origins]]
         id = "nas"
