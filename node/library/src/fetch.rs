@@ -15,13 +15,12 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use musicfs_core::extents::Extents;
 use musicfs_core::fetch::{Options, Streak};
 use musicfs_core::id::OriginId;
-use musicfs_core::peer::Peers;
 use musicfs_core::time::Timestamp;
 use musicfs_core::version::VersionKey;
 use musicfs_index::Found;
@@ -35,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::holdings::Changes;
 use crate::proof::Proofs;
+use crate::shared::Neighbours;
 use crate::upstream::Roster;
 use gate::Gate;
 pub(crate) use handle::RemoteHandle;
@@ -77,8 +77,7 @@ pub(crate) struct Fetcher {
     /// Where copies are compared.
     proofs: Arc<Proofs>,
     pub(crate) counters: Counters,
-    /// The other nodes, once this one takes part in a cluster.
-    peers: Arc<OnceLock<Arc<dyn Peers>>>,
+    peers: Arc<Neighbours>,
     /// What others are to be told of.
     pub(crate) changes: Arc<Changes>,
     /// Something was written to the store that is not durable yet.
@@ -129,7 +128,7 @@ impl Fetcher {
         options: FetchOptions,
         roster: Arc<Roster>,
         proofs: Arc<Proofs>,
-        peers: Arc<OnceLock<Arc<dyn Peers>>>,
+        peers: Arc<Neighbours>,
         stop: CancellationToken,
     ) -> Self {
         let changes = Arc::<Changes>::default();

@@ -133,19 +133,23 @@ impl Library {
         TreeChanges(receiver)
     }
 
-    /// Has other nodes be asked for content from now on; once in the life of a library.
+    /// Has other nodes be asked for content from now on.
     pub fn join(&self, peers: Arc<dyn Peers>) {
-        // A second set of peers has nothing to add to the first.
-        let _ = self.shared.peers.set(peers);
+        self.shared.peers.set(Some(peers));
     }
 
-    /// What this node lets others have. To be asked for once: there is one who is told of changes.
+    /// Has nobody else be asked from now on.
+    pub fn part(&self) {
+        self.shared.peers.set(None);
+    }
+
+    /// What this node lets others have. One at a time is told of changes.
     pub fn holdings(&self) -> Arc<dyn Holdings> {
         Arc::new(Shelf::new(self.shared.fetcher.clone()))
     }
 
     /// The other nodes; `None` while this one is alone.
-    pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
+    pub fn peers(&self) -> Option<Arc<dyn Peers>> {
         self.shared.peers.get()
     }
 

@@ -56,7 +56,7 @@ impl Library {
         let (version, size) = (found.version_key, found.version.size);
         let peers = self.peers();
         let own = fetcher.store.kept(version)?.map(|kept| Holder {
-            node: peers.map(|peers| peers.node()),
+            node: peers.as_ref().map(|peers| peers.node()),
             is_complete: kept.is_complete,
             ranges: kept.blocks.iter().collect(),
             trust: match kept.provenance {
@@ -65,7 +65,7 @@ impl Library {
                 Provenance::Provisional(_) => Trust::Provisional,
             },
         });
-        let holders = peers.map(|peers| peers.holders(version));
+        let holders = peers.as_ref().map(|peers| peers.holders(version));
         let mut others: Vec<_> = holders
             .into_iter()
             .flatten()

@@ -1,6 +1,6 @@
 //! What the facade and the tasks of the origins have in common.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use musicfs_core::error::with_causes;
@@ -32,8 +32,24 @@ pub(crate) struct Shared {
     pub(crate) read_deadline: Duration,
     pub(crate) tree: Mutex<Option<mpsc::Sender<TreeChange>>>,
     pub(crate) totals: watch::Sender<Totals>,
-    /// The other nodes, once this one takes part in a cluster.
-    pub(crate) peers: Arc<OnceLock<Arc<dyn Peers>>>,
+    pub(crate) peers: Arc<Neighbours>,
+}
+
+/// The other nodes, while this one takes part in a cluster.
+#[derive(Default)]
+pub(crate) struct Neighbours(RwLock<Option<Arc<dyn Peers>>>);
+
+impl Neighbours {
+    pub(crate) fn get(&self) -> Option<Arc<dyn Peers>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set(&self, peers: Option<Arc<dyn Peers>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = peers;
+    }
 }
 
 impl Shared {

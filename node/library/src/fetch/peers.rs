@@ -354,7 +354,7 @@ impl RemoteFile {
 
 impl Fetcher {
     /// The other nodes; `None` while this one is alone.
-    pub(crate) fn peers(&self) -> Option<&Arc<dyn Peers>> {
+    pub(crate) fn peers(&self) -> Option<Arc<dyn Peers>> {
         self.peers.get()
     }
 

@@ -1,10 +1,9 @@
 //! The origins of a library: taking them into use and out of it, what is known of them, scans.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use musicfs_core::health::HealthState;
 use musicfs_core::id::OriginId;
-use musicfs_core::peer::Peers;
 use musicfs_index::{Commit, FORGET_FILES_MAX, Index, OriginRow, OriginSpec};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +15,7 @@ use crate::fetch::{FetchOptions, Fetcher};
 use crate::ingest::{Phase, Progress, Request};
 use crate::keeper::{self, Cache};
 use crate::proof::Proofs;
-use crate::shared::{Shared, rearrange};
+use crate::shared::{Neighbours, Shared, rearrange};
 use crate::upstream::{Health, OriginSetup, Roster, Upstream};
 
 /// What is known of an origin.
@@ -69,7 +68,7 @@ impl Library {
             .map_or_else(FetchOptions::default, |cache| cache.options);
         let roster = Arc::<Roster>::default();
         let proofs = Arc::<Proofs>::default();
-        let peers = Arc::<OnceLock<Arc<dyn Peers>>>::default();
+        let peers = Arc::<Neighbours>::default();
         let fetcher = cache.map(|cache| {
             let (roster, stop) = (roster.clone(), stop.clone());
             let Cache { store, options } = cache;

@@ -3,7 +3,7 @@
 use musicfs_core::health::{Standing, Vitals};
 use musicfs_core::id::NodeId;
 use musicfs_core::manifest::{Cutter, Manifest};
-use musicfs_core::peer::{Held, Peer, PeerError, PeerStatus, PeerStream, WantedChunk};
+use musicfs_core::peer::{Held, Peer, PeerError, PeerStatus, PeerStream, Peers, WantedChunk};
 use musicfs_store::{Class, Provenance};
 
 use super::*;
@@ -195,7 +195,7 @@ fn house(size: usize, nodes: impl FnOnce(&Arc<Vec<u8>>) -> Vec<Node>) -> House {
         accused: Mutex::default(),
     });
     let peers: Arc<dyn Peers> = cluster.clone();
-    assert!(world.fetcher.peers.set(peers).is_ok());
+    world.fetcher.peers.set(Some(peers));
     House { world, cluster }
 }
 
