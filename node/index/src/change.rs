@@ -1,5 +1,7 @@
 //! What the writer is told, and what it answers.
 
+use std::sync::Weak;
+
 use musicfs_core::id::{FileId, Ino, Revision};
 use musicfs_core::names::NameProfile;
 use musicfs_core::origin::{FileIdentity, ListedFile};
@@ -39,6 +41,20 @@ impl Layout {
             self.root.join("/"),
             self.profile.as_str()
         )
+    }
+}
+
+/// What every commit goes by.
+pub(crate) struct Terms {
+    pub(crate) layout: Layout,
+    /// Held by those who want to know what becomes of files.
+    pub(crate) listeners: Weak<()>,
+}
+
+impl Terms {
+    /// True if somebody wants to know what becomes of files.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.listeners.strong_count() > 1
     }
 }
 
@@ -141,6 +157,20 @@ pub struct TreeChange {
     pub directories: Vec<Ino>,
 }
 
+/// What a commit did to a file that the tree shows, by its paths in the tree.
+///
+/// Only `after`: it joined the tree. Only `before`: it left it. Both: its content or its place is
+/// another, or a copy of it is shown instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownChange {
+    /// The id of the origin that it is on; of one that left, was on.
+    pub origin: String,
+    /// Where it was shown before the commit.
+    pub before: Option<String>,
+    /// Where it is shown now.
+    pub after: Option<String>,
+}
+
 /// The outcome of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
@@ -154,4 +184,9 @@ pub struct Commit {
     /// At most two for each change (a move can take the place of another file), or one for each file
     /// forgotten: bounded by the batch or the step.
     pub retired: Vec<VersionKey>,
+    /// What became of files, while somebody wants to know ([`Writer::listen`](crate::Writer::listen));
+    /// else empty.
+    pub files: Vec<ShownChange>,
+    /// Names that changed and are not among `files`, for they are too many; mostly 0.
+    pub names_untold: u64,
 }

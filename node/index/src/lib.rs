@@ -14,7 +14,9 @@ mod tree;
 mod write;
 mod writer;
 
-pub use change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout, TreeChange};
+pub use change::{
+    Batch, Commit, FileChange, FileKind, FileRecord, Layout, ShownChange, TreeChange,
+};
 pub use db::{Index, Opened};
 pub use error::Error;
 pub use read::{
@@ -22,4 +24,4 @@ pub use read::{
     Walk, same_content,
 };
 pub use write::{FORGET_FILES_MAX, PIN_PATH_LEN_MAX, PINS_MAX};
-pub use writer::{OriginSpec, Writer};
+pub use writer::{Listening, OriginSpec, Writer};

@@ -7,6 +7,7 @@
 
 mod companions;
 mod groups;
+mod journal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +15,10 @@ use musicfs_core::id::{FileId, Ino};
 use musicfs_core::names::{self, NameProfile};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::change::TreeChange;
+use crate::change::{Terms, TreeChange};
 use crate::error::{Attempt, Error};
+use journal::Journal;
+pub(crate) use journal::Told;
 
 /// The root's row.
 const ROOT: i64 = Ino::ROOT.0 as i64;
@@ -72,13 +75,23 @@ pub(crate) struct Tree<'c> {
     touched: BTreeSet<i64>,
     renamed: BTreeSet<(i64, String)>,
     companions: BTreeSet<(i64, Vec<u8>)>,
+    /// Kept while somebody wants to know what became of files.
+    journal: Option<Journal>,
+}
+
+/// What a transaction did to the tree.
+pub(crate) struct Settled {
+    pub(crate) change: TreeChange,
+    /// By how much the number of directories grew.
+    pub(crate) directories_added: i64,
+    pub(crate) told: Told,
 }
 
 impl<'c> Tree<'c> {
-    pub(crate) fn new(db: &'c Connection, profile: NameProfile, now_ns: i64) -> Self {
+    pub(crate) fn new(db: &'c Connection, terms: &Terms, now_ns: i64) -> Self {
         Self {
             db,
-            profile,
+            profile: terms.layout.profile,
             now_ns,
             directories: BTreeMap::new(),
             directories_added: 0,
@@ -87,6 +100,7 @@ impl<'c> Tree<'c> {
             touched: BTreeSet::new(),
             renamed: BTreeSet::new(),
             companions: BTreeSet::new(),
+            journal: terms.has_listeners().then(Journal::default),
         }
     }
 
@@ -115,7 +129,7 @@ impl<'c> Tree<'c> {
     pub(crate) fn hide(&mut self, file: FileId) -> Result<(), Error> {
         for entry in self.entries_of(file)? {
             if entry.parent != HIDDEN {
-                self.leave(&entry);
+                self.leave(&entry)?;
                 self.write_place(
                     entry.ino,
                     HIDDEN,
@@ -154,9 +168,7 @@ impl<'c> Tree<'c> {
     }
 
     /// Makes names, companions and directories agree with what was placed and removed.
-    ///
-    /// Returns what changed, and by how much the number of directories grew.
-    pub(crate) fn settle(mut self) -> Result<(TreeChange, i64), Error> {
+    pub(crate) fn settle(mut self) -> Result<Settled, Error> {
         for _ in 0..ROUNDS_MAX {
             self.name_groups()?;
             for (origin, dir) in std::mem::take(&mut self.companions) {
@@ -171,6 +183,7 @@ impl<'c> Tree<'c> {
             self.groups.is_empty(),
             "names settle within {ROUNDS_MAX} rounds"
         );
+        let told = self.tell()?;
         self.condense()?;
         let mut directories = Vec::new();
         for ino in &self.touched {
@@ -192,7 +205,11 @@ impl<'c> Tree<'c> {
                 .collect(),
             directories,
         };
-        Ok((change, self.directories_added))
+        Ok(Settled {
+            change,
+            directories_added: self.directories_added,
+            told,
+        })
     }
 
     /// Where very many names changed, reports the root's children instead of each: the kernel drops
@@ -246,6 +263,7 @@ impl<'c> Tree<'c> {
             Some((ino, None)) => return Ok(ino),
             // A file has the name: the directory takes it, and the file's group is named again.
             Some((ino, Some(_))) => {
+                self.note_shown(parent, name, ino)?;
                 self.write_place(ino, parent, &temporary_name(ino), Some(name))?;
                 self.groups.insert((parent, name.to_owned()));
             }
@@ -281,7 +299,7 @@ impl<'c> Tree<'c> {
         let ino = match old {
             Some(old) => {
                 if old.parent != HIDDEN {
-                    self.leave(&old);
+                    self.leave(&old)?;
                 }
                 let name = if free {
                     base.to_owned()
@@ -339,7 +357,7 @@ impl<'c> Tree<'c> {
 
     fn delete(&mut self, entry: &Entry) -> Result<(), Error> {
         if entry.parent != HIDDEN {
-            self.leave(entry);
+            self.leave(entry)?;
         }
         self.db
             .prepare_cached("DELETE FROM entries WHERE ino = ?1")
@@ -349,15 +367,21 @@ impl<'c> Tree<'c> {
     }
 
     /// Notes that an entry goes away from where it is.
-    fn leave(&mut self, entry: &Entry) {
+    fn leave(&mut self, entry: &Entry) -> Result<(), Error> {
         self.groups.insert((entry.parent, entry.base.clone()));
         self.maybe_empty.insert(entry.parent);
         if entry.is_shown() {
+            self.note_shown(entry.parent, &entry.name, entry.ino)?;
             self.touch(entry.parent, &entry.name);
         }
+        Ok(())
     }
 
+    /// Notes that a name leads elsewhere; if it led to a file, that has been noted before.
     fn touch(&mut self, parent: i64, name: &str) {
+        if let Some(journal) = &mut self.journal {
+            journal.note_free(parent, name);
+        }
         self.touched.insert(parent);
         self.renamed.insert((parent, name.to_owned()));
     }
@@ -404,6 +428,9 @@ impl<'c> Tree<'c> {
                     .and_then(|mut delete| delete.execute([directory]))
                     .attempt("write to")?;
                 self.directories_added -= 1;
+                if let Some(journal) = &mut self.journal {
+                    journal.note_pruned(directory, parent, &name);
+                }
                 self.directories.remove(&(parent, name.clone()));
                 self.touch(parent, &name);
                 self.groups.insert((parent, name));

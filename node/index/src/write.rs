@@ -18,10 +18,10 @@ use musicfs_core::template::TrackFacts;
 use musicfs_core::version::{Sample, VersionKey};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout};
+use crate::change::{Batch, Commit, FileChange, FileKind, FileRecord, Layout, Terms};
 use crate::error::{Attempt, Error};
 use crate::rows::{TAG_COLUMNS, TagColumns, audio_of, tags_of};
-use crate::tree::{Content, Tree};
+use crate::tree::{Content, Settled, Tree};
 
 pub(crate) use origins::configure;
 pub use pins::{PIN_PATH_LEN_MAX, PINS_MAX};
@@ -31,9 +31,9 @@ pub use whole::FORGET_FILES_MAX;
 pub(crate) use whole::{forget_some, rebuild, set_hidden};
 
 /// Does the changes of `batch` within an open transaction.
-pub(crate) fn apply(db: &Connection, layout: &Layout, batch: &Batch) -> Result<Commit, Error> {
-    let tree = Tree::new(db, layout.profile, batch.now_ns);
-    let mut write = Write::new(db, layout, tree, batch.now_ns);
+pub(crate) fn apply(db: &Connection, terms: &Terms, batch: &Batch) -> Result<Commit, Error> {
+    let tree = Tree::new(db, terms, batch.now_ns);
+    let mut write = Write::new(db, terms, tree, batch.now_ns);
     for change in &batch.changes {
         write.change(batch.origin, change)?;
     }
@@ -75,10 +75,10 @@ const OLD_ROW: &str = "id, origin_id, dir, kind, origin_size, validator, album_k
      sample, md5";
 
 impl<'c> Write<'c> {
-    fn new(db: &'c Connection, layout: &'c Layout, tree: Tree<'c>, now_ns: i64) -> Self {
+    fn new(db: &'c Connection, terms: &'c Terms, tree: Tree<'c>, now_ns: i64) -> Self {
         Self {
             db,
-            layout,
+            layout: &terms.layout,
             tree,
             now_ns,
             tracks: BTreeMap::new(),
@@ -239,7 +239,11 @@ impl<'c> Write<'c> {
                 .attempt("write to")?;
         }
         let retired = self.retired()?;
-        let (tree, directories) = self.tree.settle()?;
+        let Settled {
+            change: tree,
+            directories_added: directories,
+            told,
+        } = self.tree.settle()?;
         self.db
             .prepare_cached(
                 "INSERT INTO meta VALUES ('directories', 1 + ?1)
@@ -258,6 +262,8 @@ impl<'c> Write<'c> {
             revision: Revision(revision.cast_unsigned()),
             tree,
             retired,
+            files: told.files,
+            names_untold: told.names_untold,
         })
     }
 

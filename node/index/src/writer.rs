@@ -1,5 +1,6 @@
 //! The one thread that writes.
 
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
@@ -7,7 +8,7 @@ use musicfs_core::version::VersionKey;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::change::{Batch, Commit, Layout};
+use crate::change::{Batch, Commit, Layout, Terms};
 use crate::db::unix_nanos;
 use crate::error::{Attempt, Error};
 use crate::write;
@@ -21,6 +22,13 @@ type Job = Box<dyn FnOnce(&mut State) + Send>;
 pub struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    listeners: Arc<()>,
+}
+
+/// While it lives, commits say what became of files. Cloning is free.
+#[derive(Clone)]
+pub struct Listening {
+    _held: Arc<()>,
 }
 
 /// An origin as the configuration describes it.
@@ -38,17 +46,17 @@ pub struct OriginSpec {
 
 struct State {
     connection: Connection,
-    layout: Layout,
+    terms: Terms,
 }
 
 impl State {
     /// Runs `work` in a transaction: all of it is committed, or nothing.
     fn transact<T>(
         &mut self,
-        work: impl FnOnce(&Connection, &Layout) -> Result<T, Error>,
+        work: impl FnOnce(&Connection, &Terms) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let transaction = self.connection.transaction().attempt("write to")?;
-        let outcome = work(&transaction, &self.layout)?;
+        let outcome = work(&transaction, &self.terms)?;
         transaction.commit().attempt("write to")?;
         Ok(outcome)
     }
@@ -58,7 +66,12 @@ impl Writer {
     pub(crate) fn start(connection: Connection, layout: Layout) -> Result<Self, Error> {
         connection.set_prepared_statement_cache_capacity(64);
         let (jobs, mut inbox) = mpsc::channel::<Job>(JOBS_MAX);
-        let mut state = State { connection, layout };
+        let listeners = Arc::new(());
+        let terms = Terms {
+            layout,
+            listeners: Arc::downgrade(&listeners),
+        };
+        let mut state = State { connection, terms };
         let run = move || {
             while let Some(job) = inbox.blocking_recv() {
                 job(&mut state);
@@ -81,6 +94,7 @@ impl Writer {
         Ok(Self {
             jobs: Some(jobs),
             thread: Some(thread),
+            listeners,
         })
     }
 
@@ -98,6 +112,14 @@ impl Writer {
         outcome.await.map_err(|_| Error::Closed)?
     }
 
+    /// Has commits say what becomes of files for as long as the answer is held. Without it they do
+    /// not look.
+    pub fn listen(&self) -> Listening {
+        Listening {
+            _held: self.listeners.clone(),
+        }
+    }
+
     /// Makes sure that the index knows these origins; returns their rows in the same order.
     ///
     /// Where priorities changed, other copies of files show: the commit says which. Origins that are
@@ -108,7 +130,7 @@ impl Writer {
     pub async fn configure(&self, origins: Vec<OriginSpec>) -> Result<(Vec<i64>, Commit), Error> {
         self.submit(move |state| {
             let now = unix_nanos(SystemTime::now());
-            state.transact(|db, layout| write::configure(db, layout, &origins, now))
+            state.transact(|db, terms| write::configure(db, terms, &origins, now))
         })
         .await
     }
@@ -131,7 +153,7 @@ impl Writer {
     /// # Errors
     /// As above.
     pub async fn apply(&self, batch: Batch) -> Result<Commit, Error> {
-        self.submit(move |state| state.transact(|db, layout| write::apply(db, layout, &batch)))
+        self.submit(move |state| state.transact(|db, terms| write::apply(db, terms, &batch)))
             .await
     }
 
@@ -143,17 +165,17 @@ impl Writer {
     /// As above.
     pub async fn rebuild_if_changed(&self) -> Result<Option<Commit>, Error> {
         self.submit(move |state| {
-            state.transact(|db, layout| {
+            state.transact(|db, terms| {
                 let current: Option<String> = rusqlite::OptionalExtension::optional(db.query_row(
                     "SELECT value FROM meta WHERE key = 'layout'",
                     [],
                     |row| row.get(0),
                 ))
                 .attempt("read")?;
-                if current.is_some_and(|current| current == layout.fingerprint()) {
+                if current.is_some_and(|current| current == terms.layout.fingerprint()) {
                     return Ok(None);
                 }
-                write::rebuild(db, layout, unix_nanos(SystemTime::now())).map(Some)
+                write::rebuild(db, terms, unix_nanos(SystemTime::now())).map(Some)
             })
         })
         .await
@@ -166,7 +188,7 @@ impl Writer {
     pub async fn set_hidden(&self, origin: i64, hidden: bool) -> Result<Commit, Error> {
         self.submit(move |state| {
             let now = unix_nanos(SystemTime::now());
-            state.transact(|db, layout| write::set_hidden(db, layout, origin, hidden, now))
+            state.transact(|db, terms| write::set_hidden(db, terms, origin, hidden, now))
         })
         .await
     }
@@ -182,7 +204,7 @@ impl Writer {
     pub async fn forget_some(&self, origin: i64, limit: usize) -> Result<(Commit, bool), Error> {
         self.submit(move |state| {
             let now = unix_nanos(SystemTime::now());
-            state.transact(|db, layout| write::forget_some(db, layout, origin, limit, now))
+            state.transact(|db, terms| write::forget_some(db, terms, origin, limit, now))
         })
         .await
     }

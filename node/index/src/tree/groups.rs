@@ -155,6 +155,7 @@ impl Tree<'_> {
                 }
             };
             if changed && was_shown {
+                self.note_shown(parent, &member.name, member.ino)?;
                 self.touch(parent, &member.name);
             }
             if shown_elsewhere {

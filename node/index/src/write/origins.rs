@@ -4,7 +4,7 @@ use musicfs_core::id::Revision;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::Write;
-use crate::change::{Commit, Layout, TreeChange};
+use crate::change::{Commit, Terms};
 use crate::error::{Attempt, Error};
 use crate::tree::Tree;
 use crate::writer::OriginSpec;
@@ -12,7 +12,7 @@ use crate::writer::OriginSpec;
 /// Writes the origins' rows, and lets other copies lead where priorities changed.
 pub(crate) fn configure(
     db: &Connection,
-    layout: &Layout,
+    terms: &Terms,
     origins: &[OriginSpec],
     now_ns: i64,
 ) -> Result<(Vec<i64>, Commit), Error> {
@@ -33,14 +33,13 @@ pub(crate) fn configure(
     if !reordered {
         let commit = Commit {
             revision: revision(db)?,
-            tree: TreeChange::default(),
-            retired: Vec::new(),
+            ..Commit::default()
         };
         return Ok((rows, commit));
     }
-    let mut tree = Tree::new(db, layout.profile, now_ns);
+    let mut tree = Tree::new(db, terms, now_ns);
     tree.priorities_changed()?;
-    let commit = Write::new(db, layout, tree, now_ns).finish()?;
+    let commit = Write::new(db, terms, tree, now_ns).finish()?;
     Ok((rows, commit))
 }
 

@@ -4,7 +4,7 @@ use musicfs_core::id::FileId;
 use rusqlite::Connection;
 
 use super::{OLD_ROW, OldRow, Write, old_row};
-use crate::change::{Commit, Layout};
+use crate::change::{Commit, Terms};
 use crate::error::{Attempt, Error};
 use crate::tree::{Content, Tree};
 
@@ -14,15 +14,15 @@ pub const FORGET_FILES_MAX: usize = 5_000;
 const NEXT_OF_ORIGIN: &str = "origin_id = ?1 ORDER BY dir, name LIMIT ?2";
 
 /// Places every file that is shown anew; rows keep their entries' numbers.
-pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<Commit, Error> {
-    let tree = Tree::new(db, layout.profile, now_ns);
-    let mut write = Write::new(db, layout, tree, now_ns);
+pub(crate) fn rebuild(db: &Connection, terms: &Terms, now_ns: i64) -> Result<Commit, Error> {
+    let tree = Tree::new(db, terms, now_ns);
+    let mut write = Write::new(db, terms, tree, now_ns);
     write.place_all("NOT o.hidden", 0)?;
     // Also those that stay where they are: what makes copies of files may be new itself.
     write.tree.all_groups()?;
     db.execute(
         "INSERT OR REPLACE INTO meta VALUES ('layout', ?1)",
-        [layout.fingerprint()],
+        [terms.layout.fingerprint()],
     )
     .attempt("write to")?;
     write.finish()
@@ -31,7 +31,7 @@ pub(crate) fn rebuild(db: &Connection, layout: &Layout, now_ns: i64) -> Result<C
 /// Takes an origin's files out of the tree, or puts them back.
 pub(crate) fn set_hidden(
     db: &Connection,
-    layout: &Layout,
+    terms: &Terms,
     origin: i64,
     hidden: bool,
     now_ns: i64,
@@ -41,8 +41,8 @@ pub(crate) fn set_hidden(
         (origin, hidden),
     )
     .attempt("write to")?;
-    let tree = Tree::new(db, layout.profile, now_ns);
-    let mut write = Write::new(db, layout, tree, now_ns);
+    let tree = Tree::new(db, terms, now_ns);
+    let mut write = Write::new(db, terms, tree, now_ns);
     if hidden {
         write.each_file("o.id = ?2", origin, |write, id| write.tree.hide(id))?;
     } else {
@@ -56,14 +56,14 @@ pub(crate) fn set_hidden(
 /// True if nothing is left of it. Until then its row stays: it can be forgotten on after a crash.
 pub(crate) fn forget_some(
     db: &Connection,
-    layout: &Layout,
+    terms: &Terms,
     origin: i64,
     limit: usize,
     now_ns: i64,
 ) -> Result<(Commit, bool), Error> {
     let limit = limit.clamp(1, FORGET_FILES_MAX);
-    let tree = Tree::new(db, layout.profile, now_ns);
-    let mut write = Write::new(db, layout, tree, now_ns);
+    let tree = Tree::new(db, terms, now_ns);
+    let mut write = Write::new(db, terms, tree, now_ns);
     let shown = db
         .prepare_cached("SELECT 1 FROM origins WHERE id = ?1 AND NOT hidden")
         .and_then(|mut query| query.exists([origin]))

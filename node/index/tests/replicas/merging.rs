@@ -3,7 +3,7 @@
 use musicfs_core::id::Ino;
 use musicfs_core::template::Template;
 use musicfs_core::version::Validator;
-use musicfs_index::{Commit, FileChange, Layout, TreeChange};
+use musicfs_index::{Commit, FileChange, Layout, ShownChange, TreeChange};
 
 use crate::world::{File, World, file, put, relocate};
 
@@ -336,4 +336,32 @@ fn a_batch_with_both_copies_of_many_files_settles() {
         assert_eq!(origins, ["a", "b", "c"]);
         assert!(paths.windows(2).all(|pair| pair[0] == pair[1]), "{paths:?}");
     }
+}
+
+#[test]
+fn what_became_of_files_is_told_to_listeners_and_to_nobody_else() {
+    let mut world = World::new();
+    assert_eq!(world.put(1, "x/1.flac", &file("One", 1)).files, []);
+    let listening = world.index.writer.listen();
+    let path = "Artist/Album [FLAC]/01 - One.flac";
+    let told = |commit: Commit| {
+        let of = |change: ShownChange| (change.origin, change.before, change.after);
+        commit.files.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let some = |path: &str| Some(path.to_owned());
+    // A copy that comes first takes its place; one that comes last changes nothing.
+    let came = told(world.put(0, "1.flac", &file("One", 1)));
+    assert_eq!(came, [("a".into(), some(path), some(path))]);
+    assert_eq!(told(world.put(2, "1.flac", &file("One", 1))), []);
+    let moved = told(world.put(0, "1.flac", &file("Two", 1)));
+    let two = "Artist/Album [FLAC]/01 - Two.flac";
+    let expect = [
+        ("b".into(), some(path), some(path)),
+        ("a".into(), None, some(two)),
+    ];
+    assert_eq!(moved, expect);
+    let gone = told(world.remove(0, "1.flac"));
+    assert_eq!(gone, [("a".into(), some(two), None)]);
+    drop(listening);
+    assert_eq!(world.remove(1, "x/1.flac").files, []);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::id::Ino;
 use musicfs_core::version::{ContentVersion, Validator};
-use musicfs_index::{FileChange, Layout, NodeKind, TreeChange};
+use musicfs_index::{Commit, FileChange, Layout, NodeKind, TreeChange};
 use proptest::prelude::*;
 
 use crate::world::{File, ORIGINS, World, file, is_companion, put, relocate, version_key};
@@ -69,10 +69,11 @@ impl Model {
     }
 
     /// Does `op` on the index and on the model.
-    fn apply(&mut self, mut world: World, op: &Op) -> (World, TreeChange) {
+    fn apply(&mut self, mut world: World, op: &Op) -> (World, Commit) {
+        let _listening = world.index.writer.listen();
         let commit = match op {
             // Nobody lists an origin that is not configured.
-            Op::Batch(origin, _) if self.hidden[*origin] => return (world, TreeChange::default()),
+            Op::Batch(origin, _) if self.hidden[*origin] => return (world, Commit::default()),
             Op::Batch(origin, changes) => {
                 let changes = self.changes(&world, *origin, changes);
                 world.apply(*origin, changes)
@@ -87,10 +88,10 @@ impl Model {
             }
             Op::Reopen => {
                 let world = world.reopen(self.priorities, Layout::default());
-                return (world, TreeChange::default());
+                return (world, Commit::default());
             }
         };
-        (world, commit.tree)
+        (world, commit)
     }
 
     fn changes(&mut self, world: &World, origin: usize, changes: &[Change]) -> Vec<FileChange> {
@@ -322,6 +323,44 @@ fn check_told(
     Ok(())
 }
 
+/// Every file of the tree by path: its number, and the origin that shows it.
+fn shown(world: &World) -> Shown {
+    let tree = world.tree().into_iter();
+    tree.filter(|(_, node)| node.kind == NodeKind::File)
+        .map(|(path, node)| {
+            let found = world.index.reader.find(node.ino).unwrap().unwrap();
+            (path, (node.ino, found.origin.to_string()))
+        })
+        .collect()
+}
+
+type Shown = BTreeMap<String, (Ino, String)>;
+
+/// What is told of files leads from one tree to the next, and says nothing of what stays.
+fn check_files(before: &Shown, after: &Shown, commit: &Commit) -> Result<(), TestCaseError> {
+    prop_assert_eq!(commit.names_untold, 0);
+    let mut files = before.clone();
+    for change in &commit.files {
+        if let Some(path) = &change.before {
+            prop_assert!(files.remove(path).is_some(), "{:?}", change);
+        }
+    }
+    for change in &commit.files {
+        let Some(path) = &change.after else { continue };
+        let now = after.get(path);
+        prop_assert_eq!(now.map(|(_, origin)| origin), Some(&change.origin));
+        prop_assert_ne!(
+            now,
+            before
+                .get(path)
+                .filter(|_| change.before.as_ref() == Some(path))
+        );
+        prop_assert!(files.insert(path.clone(), now.unwrap().clone()).is_none());
+    }
+    prop_assert_eq!(&files, after);
+    Ok(())
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let path = || 0..PATHS.len();
     let put = (path(), 0..2usize, 1..3u32, 0..CONTENTS.len(), any::<bool>());
@@ -356,10 +395,11 @@ proptest! {
         let mut world = World::new();
         let mut content_of: BTreeMap<Ino, (String, ContentVersion)> = BTreeMap::new();
         for op in &ops {
-            let before = directories(&world);
-            let told;
-            (world, told) = model.apply(world, op);
-            check_told(&before, &directories(&world), &told)?;
+            let (before, files) = (directories(&world), shown(&world));
+            let commit;
+            (world, commit) = model.apply(world, op);
+            check_told(&before, &directories(&world), &commit.tree)?;
+            check_files(&files, &shown(&world), &commit)?;
             model.check(&world)?;
             for node in world.tree().into_values().filter(|node| node.kind == NodeKind::File) {
                 for found in world.index.reader.replicas(node.ino).unwrap() {
