@@ -32,4 +32,4 @@ pub use locate::{Holder, Located};
 pub use musicfs_core::health::HealthState;
 pub use musicfs_index::{Child, Node, NodeKind, Provenance, Totals, TreeChange};
 pub use open::OpenFile;
-pub use upstream::{Health, OriginSetup};
+pub use upstream::{Health, OriginFigures, OriginSetup, Reason};

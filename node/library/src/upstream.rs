@@ -1,8 +1,10 @@
 //! An origin in use: how it fares, how far its scan is, and the way to its tasks.
 
+mod traffic;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::ingest::{self, Progress, Request, Requests, unix_now};
 use crate::shared::Shared;
+pub(crate) use traffic::OriginBytes;
+pub use traffic::Reason;
 
 /// Requests that wait for the task of an origin.
 const REQUESTS_MAX: usize = 64;
@@ -54,12 +58,30 @@ pub struct Health {
     pub checked_unix: i64,
 }
 
+/// What an origin did since it was taken into use; counters only grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginFigures {
+    /// Its id.
+    pub id: OriginId,
+    /// How it fares.
+    pub health: Health,
+    /// Content bytes that it sent, for every reason. What the kernel reads of a local disk by itself,
+    /// or the daemon for a program, is not among them.
+    pub bytes: [(Reason, u64); Reason::ALL.len()],
+    /// Files that passes found new, changed, moved or gone.
+    pub files_changed: u64,
+}
+
 /// An origin in use.
 pub(crate) struct Upstream {
     pub(crate) setup: OriginSetup,
     /// Its row in the index.
     pub(crate) row: i64,
     pub(crate) progress: tokio::sync::watch::Sender<Progress>,
+    /// What it sent so far.
+    pub(crate) bytes: Arc<OriginBytes>,
+    /// Files that passes found new, changed, moved or gone.
+    pub(crate) files_changed: AtomicU64,
     /// It answers again: there may be changes that nobody saw.
     pub(crate) back: Notify,
     requests: Requests,
@@ -111,6 +133,8 @@ impl Upstream {
             setup,
             row,
             progress: tokio::sync::watch::Sender::new(Progress::default()),
+            bytes: Arc::default(),
+            files_changed: AtomicU64::new(0),
             back: Notify::new(),
             requests,
             doubt: Notify::new(),
@@ -194,6 +218,22 @@ impl Upstream {
             latency: state.latency,
             message: state.message.clone(),
             checked_unix: state.checked_unix,
+        }
+    }
+
+    /// So many content bytes more came from it.
+    #[expect(dead_code, reason = "for flights, which know what they fetch for")]
+    pub(crate) fn count(&self, reason: Reason, bytes: u64) {
+        self.bytes.count(reason, bytes);
+    }
+
+    /// What it did since it was taken into use.
+    pub(crate) fn figures(&self) -> OriginFigures {
+        OriginFigures {
+            id: self.id().clone(),
+            health: self.health(),
+            bytes: self.bytes.all(),
+            files_changed: self.files_changed.load(Ordering::Relaxed),
         }
     }
 

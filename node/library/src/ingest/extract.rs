@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::delta::Delta;
+use crate::upstream::{OriginBytes, Reason};
 
 /// What reading a track gave.
 pub(crate) struct Extracted {
@@ -38,6 +39,8 @@ pub(crate) struct Extracted {
 pub(crate) struct Job {
     pub(crate) origin: Arc<dyn Origin>,
     pub(crate) path: OriginPath,
+    /// Where what the origin sends is counted.
+    pub(crate) bytes: Arc<OriginBytes>,
     pub(crate) listed: ContentVersion,
     pub(crate) extension: String,
     /// Where what is read is kept; `None` for an origin that needs no cache.
@@ -86,6 +89,7 @@ fn read(job: Job, file: Arc<dyn OriginFile>, runtime: Handle) -> Result<Extracte
         kept,
         front: Vec::new(),
         failure: None,
+        bytes: job.bytes,
         bytes_read: 0,
     };
     if source.kept.is_some() {
@@ -194,6 +198,7 @@ pub(super) struct Ranged {
     front: Vec<u8>,
     /// The first failure, for the tag readers may swallow it.
     failure: Option<OriginError>,
+    bytes: Arc<OriginBytes>,
     bytes_read: u64,
 }
 
@@ -226,7 +231,7 @@ impl Ranged {
                 source: io::Error::other(stopped),
             })?;
             let bytes = bytes?;
-            self.bytes_read += bytes.len() as u64;
+            self.received(bytes.len());
             if let Some(kept) = &mut self.kept {
                 kept.keep(at, bytes, class);
             }
@@ -282,6 +287,11 @@ impl Ranged {
         }
     }
 
+    fn received(&mut self, len: usize) {
+        self.bytes_read += len as u64;
+        self.bytes.count(Reason::Scan, len as u64);
+    }
+
     fn read_bytes(&mut self, range: Range<u64>, buf: &mut [u8]) -> Result<(), OriginError> {
         let blocks = to_blocks(range.clone(), self.file.version().size);
         if self.kept.is_some() {
@@ -295,7 +305,7 @@ impl Ranged {
         let bytes = self
             .runtime
             .block_on(self.file.read_at(range.start, buf.len()))?;
-        self.bytes_read += bytes.len() as u64;
+        self.received(bytes.len());
         if bytes.len() != buf.len() {
             return Err(OriginError::Malformed {
                 action: "read",

@@ -4,6 +4,7 @@ mod reading;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use musicfs_core::error::with_causes;
@@ -333,6 +334,7 @@ impl Pass {
         }
         self.batch.push(change);
         self.summary.files_changed += 1;
+        self.upstream.files_changed.fetch_add(1, Ordering::Relaxed);
         if self.batch.len() >= BATCH_CHANGES_MAX {
             return self.commit_batch().await;
         }

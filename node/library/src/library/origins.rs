@@ -16,7 +16,7 @@ use crate::ingest::{Phase, Progress, Request};
 use crate::keeper::{self, Cache};
 use crate::proof::Proofs;
 use crate::shared::{Neighbours, Shared, rearrange};
-use crate::upstream::{Health, OriginSetup, Roster, Upstream};
+use crate::upstream::{Health, OriginFigures, OriginSetup, Roster, Upstream};
 
 /// What is known of an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +187,15 @@ impl Library {
             }
         };
         Ok(rows.into_iter().map(status).collect())
+    }
+
+    /// What the origins in use did since they were taken into use, by id. From memory.
+    pub fn figures(&self) -> Vec<OriginFigures> {
+        let upstreams = self.shared.roster.all();
+        upstreams
+            .iter()
+            .map(|upstream| upstream.figures())
+            .collect()
     }
 
     /// True while any origin is being scanned.

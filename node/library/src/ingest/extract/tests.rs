@@ -95,6 +95,7 @@ fn read_file(file: &Arc<Memory>, extension: &str, kept: Option<Kept>) -> (Sample
         kept,
         front: Vec::new(),
         failure: None,
+        bytes: Arc::default(),
         bytes_read: 0,
     };
     if source.kept.is_some() {
@@ -112,6 +113,7 @@ fn read_file(file: &Arc<Memory>, extension: &str, kept: Option<Kept>) -> (Sample
     let asked = file.asked();
     let bytes: u64 = asked.iter().map(|range| range.end - range.start).sum();
     assert_eq!(source.bytes_read, bytes);
+    assert_eq!(source.bytes.all()[0], (Reason::Scan, bytes));
     let distinct: Extents = asked.iter().cloned().collect();
     let distinct: u64 = distinct.iter().map(|range| range.end - range.start).sum();
     assert_eq!(distinct, bytes, "a byte of {extension} came twice");
@@ -175,6 +177,7 @@ fn what_the_tag_readers_left_out_of_the_front_is_read_for_the_sample() {
         kept: None,
         front: Vec::new(),
         failure: None,
+        bytes: Arc::default(),
         bytes_read: 0,
     };
     let mut buf = vec![0; 20_000];

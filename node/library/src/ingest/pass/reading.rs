@@ -54,6 +54,7 @@ impl Pass {
         let job = Job {
             origin: self.origin.clone(),
             path,
+            bytes: self.upstream.bytes.clone(),
             listed: fresh.listed.version.clone(),
             extension: names::extension_of(&fresh.listed.name),
             keep: fetcher.map(|fetcher| Keep {
