@@ -173,6 +173,16 @@ pub enum PeerState {
     Demoted,
 }
 
+impl PeerState {
+    /// True while there is a connection to it.
+    pub fn is_connected(self) -> bool {
+        match self {
+            Self::Connected | Self::Demoted => true,
+            Self::Connecting | Self::Lost => false,
+        }
+    }
+}
+
 /// How a node came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FoundBy {

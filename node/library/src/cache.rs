@@ -208,7 +208,7 @@ impl Library {
             return receiver;
         };
         let (store, shared) = (fetcher.store.clone(), self.shared.clone());
-        let stop = self.stop.clone();
+        let (stop, fetcher) = (self.stop.clone(), fetcher.clone());
         tokio::task::spawn_blocking(move || {
             let stats = store.stats();
             let mut step = VerifyStep {
@@ -226,6 +226,8 @@ impl Library {
                 step.current = path_of(&shared.index.reader, checked.version);
                 sender.blocking_send(step.clone()).is_ok() && !stop.is_cancelled()
             });
+            // Damage that was found is told of with the next commit.
+            fetcher.dirty.notify_one();
             step.complete = true;
             step.current = None;
             step.error = outcome.err().map(|error| with_causes(&error));

@@ -16,6 +16,7 @@ use musicfs_core::origin::{Change, LostReason, OriginError, Watch};
 use musicfs_core::path::OriginPath;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::events::{Event, EventKind};
 use crate::shared::Shared;
 use crate::upstream::Upstream;
 use debounce::{Debounce, Places};
@@ -194,9 +195,14 @@ impl Ingest {
             }
         }
         let started = Instant::now();
+        let upstream = self.upstream.clone();
+        upstream
+            .events
+            .publish(|| upstream.event(EventKind::SyncStarted));
         let mut pass = self.pass();
         let outcome = pass.everything().await;
         let again = pass.finish(&outcome);
+        upstream.events.publish(|| synced(&upstream, &outcome));
         self.concluded(&outcome, started, true);
         self.look_again(again);
         if self.walks_only && outcome.is_ok() && self.next_walk.is_none() {
@@ -314,6 +320,18 @@ impl Ingest {
 
     fn warn(&self, what: &str, error: &OriginError) {
         tracing::warn!(origin = %self.upstream.id(), error = %with_causes(error), "{what}");
+    }
+}
+
+/// The end of a walk, as an event.
+fn synced(upstream: &Upstream, outcome: &Result<pass::Summary, PassError>) -> Event {
+    let event = upstream.event(EventKind::SyncCompleted);
+    match outcome {
+        Ok(summary) => event
+            .with("files_scanned", &summary.files_scanned)
+            .with("files_changed", &summary.files_changed)
+            .with("bytes_read", &summary.bytes_read),
+        Err(error) => event.with("error", error),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::keep_pins;
+use crate::events::{Bus, Noticed};
 use crate::fetch::{FetchOptions, Fetcher, blocking};
 use crate::proof;
 use crate::shared::Shared;
@@ -31,11 +32,11 @@ pub(crate) fn spawn(shared: &Arc<Shared>, stop: &CancellationToken) -> Vec<JoinH
         return Vec::new();
     };
     let commits = {
-        let (fetcher, stop) = (fetcher.clone(), stop.clone());
+        let (shared, fetcher, stop) = (shared.clone(), fetcher.clone(), stop.clone());
         async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = commit(&fetcher) => {}
+                () = commit(&shared.events, &fetcher) => {}
             }
         }
     };
@@ -96,7 +97,9 @@ async fn recover(fetcher: Arc<Fetcher>) {
     let _ = fetcher.recovered.set(());
 }
 
-async fn commit(fetcher: &Fetcher) {
+/// Makes what was fetched durable soon, and tells what became of other content meanwhile.
+async fn commit(events: &Bus, fetcher: &Fetcher) {
+    let mut noticed = Noticed::new(&fetcher.store.stats());
     loop {
         fetcher.dirty.notified().await;
         tokio::time::sleep(COMMIT_AFTER).await;
@@ -108,5 +111,11 @@ async fn commit(fetcher: &Fetcher) {
             }
             Err(_) => return,
         }
+        // What is evicted makes room for what is written, and damage is written over.
+        let now = Noticed::new(&fetcher.store.stats());
+        for event in noticed.events(now) {
+            events.publish(|| event);
+        }
+        noticed = now;
     }
 }

@@ -9,6 +9,7 @@
 mod cache;
 mod copies;
 mod error;
+mod events;
 mod fetch;
 mod holdings;
 mod ingest;
@@ -24,6 +25,7 @@ pub use cache::{
     CacheStats, Cleared, PinStatus, Pinned, PrefetchStep, Strategy, Tier, TierStats, VerifyStep,
 };
 pub use error::Error;
+pub use events::{Event, EventKind, Events, Heard};
 pub use fetch::FetchOptions;
 pub use ingest::{Phase, Progress};
 pub use keeper::Cache;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::events;
 use crate::fetch::Fetcher;
 use crate::holdings::Shelf;
 use crate::keeper;
@@ -134,8 +135,21 @@ impl Library {
     }
 
     /// Has other nodes be asked for content from now on.
+    ///
+    /// Must be called within a tokio runtime.
     pub fn join(&self, peers: Arc<dyn Peers>) {
-        self.shared.peers.set(Some(peers));
+        let stop = self.stop.child_token();
+        self.shared.peers.set(Some((peers.clone(), stop.clone())));
+        let events = self.shared.events.clone();
+        let follow = tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = events::follow(peers, events) => {}
+            }
+        });
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(follow);
     }
 
     /// Has nobody else be asked from now on.

@@ -7,8 +7,10 @@ use musicfs_core::error::with_causes;
 use musicfs_core::peer::Peers;
 use musicfs_index::{Commit, Found, Index, Totals, TreeChange, same_content};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::copies::Choices;
+use crate::events::Bus;
 use crate::fetch::{Fetcher, blocking};
 use crate::proof::Proofs;
 use crate::upstream::Roster;
@@ -32,23 +34,27 @@ pub(crate) struct Shared {
     pub(crate) read_deadline: Duration,
     pub(crate) tree: Mutex<Option<mpsc::Sender<TreeChange>>>,
     pub(crate) totals: watch::Sender<Totals>,
+    /// Where what happens is told.
+    pub(crate) events: Arc<Bus>,
     pub(crate) peers: Arc<Neighbours>,
 }
 
 /// The other nodes, while this one takes part in a cluster.
 #[derive(Default)]
-pub(crate) struct Neighbours(RwLock<Option<Arc<dyn Peers>>>);
+pub(crate) struct Neighbours(RwLock<Option<(Arc<dyn Peers>, CancellationToken)>>);
 
 impl Neighbours {
     pub(crate) fn get(&self) -> Option<Arc<dyn Peers>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let now = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        now.as_ref().map(|(peers, _)| peers.clone())
     }
 
-    pub(crate) fn set(&self, peers: Option<Arc<dyn Peers>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = peers;
+    /// Takes others, or none; what followed those before is told to end by their token.
+    pub(crate) fn set(&self, peers: Option<(Arc<dyn Peers>, CancellationToken)>) {
+        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, stop)) = std::mem::replace(&mut *now, peers) {
+            stop.cancel();
+        }
     }
 }
 
@@ -61,7 +67,7 @@ impl Shared {
         Ok(copies)
     }
 
-    /// Draws the consequences of a commit for the cache, then for the kernel adapter.
+    /// Draws the consequences of a commit for the cache, then for the kernel adapter, and tells of it.
     pub(crate) async fn committed(&self, commit: Commit) {
         let Commit { tree, retired, .. } = commit;
         if let Some(fetcher) = &self.fetcher {
@@ -74,6 +80,7 @@ impl Shared {
             self.pins_changed.notify_one();
         }
         self.publish(tree).await;
+        self.events.publish_files(commit.files, commit.names_untold);
     }
 
     /// Tells the kernel adapter what changed, and waits while it is behind.

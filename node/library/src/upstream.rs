@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::events::{Bus, Event, EventKind};
 use crate::ingest::{self, Progress, Request, Requests, unix_now};
 use crate::shared::Shared;
 pub(crate) use traffic::OriginBytes;
@@ -88,6 +89,8 @@ pub(crate) struct Upstream {
     /// A use failed: it is checked soon.
     doubt: Notify,
     state: Mutex<State>,
+    /// Where its turns are told.
+    pub(crate) events: Arc<Bus>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -108,7 +111,7 @@ impl Upstream {
         shared: &Arc<Shared>,
         stop: &CancellationToken,
     ) -> Arc<Self> {
-        let (upstream, inbox) = Self::new(setup, row, stop);
+        let (upstream, inbox) = Self::with_events(setup, row, stop, shared.events.clone());
         let scan = ingest::run(upstream.clone(), shared.clone(), inbox);
         upstream.spawn(scan);
         upstream.spawn(watch::run(upstream.clone()));
@@ -116,11 +119,21 @@ impl Upstream {
         upstream
     }
 
-    /// One whose tasks do not run.
+    /// One whose tasks do not run, and of which nobody hears.
+    #[cfg(test)]
     pub(crate) fn new(
         setup: OriginSetup,
         row: i64,
         stop: &CancellationToken,
+    ) -> (Arc<Self>, mpsc::Receiver<Request>) {
+        Self::with_events(setup, row, stop, Arc::default())
+    }
+
+    fn with_events(
+        setup: OriginSetup,
+        row: i64,
+        stop: &CancellationToken,
+        events: Arc<Bus>,
     ) -> (Arc<Self>, mpsc::Receiver<Request>) {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let state = State {
@@ -139,6 +152,7 @@ impl Upstream {
             requests,
             doubt: Notify::new(),
             state: Mutex::new(state),
+            events,
             stop: stop.child_token(),
             tasks: TaskTracker::new(),
         };
@@ -297,20 +311,34 @@ impl Upstream {
         self.tell(turn, reason);
     }
 
-    /// Logs a turn, once.
+    /// Logs and publishes a turn, once.
     fn tell(&self, turn: Turn, reason: &str) {
         match turn {
             Turn::None => {}
             Turn::Back => {
                 tracing::info!(origin = %self.id(), "the origin is back");
                 self.back.notify_one();
+                self.events
+                    .publish(|| self.event(EventKind::OriginConnected));
             }
-            Turn::Away => tracing::warn!(
-                origin = %self.id(),
-                reason,
-                "the origin does not answer; what is indexed stays listed"
-            ),
+            Turn::Away => {
+                tracing::warn!(
+                    origin = %self.id(),
+                    reason,
+                    "the origin does not answer; what is indexed stays listed"
+                );
+                let event = || {
+                    self.event(EventKind::OriginDisconnected)
+                        .with("reason", &reason)
+                };
+                self.events.publish(event);
+            }
         }
+    }
+
+    /// Something that happens to it now.
+    pub(crate) fn event(&self, kind: EventKind) -> Event {
+        Event::new(kind, Some(self.id().clone()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{Library, REFRESH_WAIT_MAX};
 use crate::copies::{Content, by_content};
 use crate::error::Error;
+use crate::events::{Event, EventKind};
 use crate::fetch::blocking;
 use crate::ingest::Request;
 use crate::open::{Access, OpenFile};
@@ -81,9 +82,24 @@ impl Library {
                 }
             };
             let choice = self.shared.choices.enter(node.ino, content, own);
-            return Ok(choice.map(|choice| OpenFile::new(node, access, choice)));
+            let opened = choice.map(|choice| OpenFile::new(node, access, choice));
+            if opened.is_some() {
+                self.tell_opened(node.ino, content);
+            }
+            return Ok(opened);
         }
         Err(failure.unwrap_or(Error::NoEntry { ino: node.ino }))
+    }
+
+    fn tell_opened(&self, ino: Ino, content: &Content) {
+        self.shared.events.publish(|| Event {
+            // Without a path the event still says that something of the origin is used.
+            path: self.shared.index.reader.path_of(ino).ok().flatten(),
+            ..Event::new(
+                EventKind::FileAccessed,
+                Some(content.first().origin.clone()),
+            )
+        });
     }
 
     async fn open_content(&self, ino: Ino, content: &Content) -> Result<Access, Error> {

@@ -86,6 +86,7 @@ impl Library {
             read_deadline: options.read_deadline,
             tree: Mutex::new(None),
             totals: watch::Sender::default(),
+            events: Arc::default(),
             peers,
         });
         shared.refresh_totals();

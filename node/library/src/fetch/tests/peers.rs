@@ -195,7 +195,8 @@ fn house(size: usize, nodes: impl FnOnce(&Arc<Vec<u8>>) -> Vec<Node>) -> House {
         accused: Mutex::default(),
     });
     let peers: Arc<dyn Peers> = cluster.clone();
-    world.fetcher.peers.set(Some(peers));
+    let stop = CancellationToken::new();
+    world.fetcher.peers.set(Some((peers, stop)));
     House { world, cluster }
 }
 
