@@ -72,15 +72,20 @@ impl Process {
     /// Stops it and all below it where they are.
     pub(super) fn pause(&self) {
         let mut stopped = 0;
+        let mut family;
         // What was started between two looks is stopped at the next.
         loop {
-            let family = self.family();
+            family = self.family();
             family.iter().for_each(|&pid| signal(pid, Signal::STOP));
             if family.len() == stopped {
-                return;
+                break;
             }
             stopped = family.len();
         }
+        // The signal has been sent, and a thread may still be at work.
+        wait_until("the stop of a server", || {
+            family.iter().all(|&pid| is_stopped(pid))
+        });
     }
 
     /// Lets them go on.
@@ -207,6 +212,21 @@ fn spawn_for_ever(command: Command) -> io::Result<Child> {
     let (answer_tx, answer) = mpsc::sync_channel(1);
     ORDERS.send((command, answer_tx)).unwrap();
     answer.recv().unwrap()
+}
+
+/// True if none of its threads runs.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        // It may be gone by now.
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        matches!(state, None | Some('T' | 't' | 'Z' | 'X'))
+    })
 }
 
 fn signal(pid: u32, signal: Signal) {
