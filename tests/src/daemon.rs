@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
+use crate::host::Host;
 use crate::{wait_for, wait_until};
 
 /// Everything an instance has: directories, a name, an origin, a mount point.
+#[derive(Debug)]
 pub struct Home {
     dir: TempDir,
     name: String,
+    host: Host,
 }
 
 /// A mount that is served by a daemon of this test. Dropping it kills the daemon and unmounts.
@@ -35,6 +38,11 @@ impl Home {
     /// # Panics
     /// If the disk refuses, here and below.
     pub fn new() -> Self {
+        Self::on(&Host::local())
+    }
+
+    /// A home on a host: the program runs there.
+    pub fn on(host: &Host) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = tempfile::Builder::new()
@@ -44,6 +52,7 @@ impl Home {
         let home = Self {
             dir,
             name: format!("test-{}-{number}", std::process::id()),
+            host: host.clone(),
         };
         fs::create_dir(home.mount_point()).unwrap();
         home
@@ -86,8 +95,17 @@ impl Home {
         PathBuf::from(format!("/run/musicfs/{}.sock", self.name))
     }
 
+    /// Where the program runs.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// The program with this home's environment.
     pub fn command(&self, args: &[&str]) -> Command {
+        self.host.wrap(&self.command_anywhere(args))
+    }
+
+    fn command_anywhere(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         for variable in ["STATE", "CACHE", "CONFIG"] {
             let path = self.path(&variable.to_lowercase());
@@ -111,7 +129,7 @@ impl Home {
             fs::copy(binary(), &program).unwrap();
             crate::sh(&format!("chown -R nobody:nogroup {root:?}"));
         }
-        let mut command = self.command(args);
+        let mut command = self.command_anywhere(args);
         command.env("HOME", root).env("XDG_RUNTIME_DIR", root);
         let user = [
             "setpriv",
@@ -122,7 +140,8 @@ impl Home {
             "--clear-groups",
             "--",
         ];
-        wrapped(&user, program.as_os_str(), &command)
+        let command = wrapped(&user, program.as_os_str(), &command);
+        self.host.wrap(&command)
     }
 
     /// Runs the program to its end.

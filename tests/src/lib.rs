@@ -9,6 +9,8 @@ pub mod bulk;
 pub mod conformance;
 pub mod corpus;
 pub mod daemon;
+pub mod host;
+pub mod lab;
 pub mod mpd;
 pub mod outcome;
 pub mod remote;

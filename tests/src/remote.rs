@@ -1,9 +1,12 @@
 //! A library on a real remote server, and the daemon mounted on it.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::daemon::{Daemon, Home};
+use crate::host::Host;
+use crate::servers::Breakable;
 use crate::servers::s3::S3Server;
 use crate::servers::s3_client::{ACCESS_KEY, BUCKET, SECRET_KEY};
 use crate::servers::s3_proxy::S3Proxy;
@@ -26,6 +29,8 @@ pub enum Server {
         proxy: S3Proxy,
         /// Where the files lie in the bucket.
         prefix: String,
+        /// The server, unless it is the one that tests share.
+        own: Option<Box<S3Server>>,
     },
     /// OpenSSH, which serves the reference itself.
     Sftp(SftpServer),
@@ -34,12 +39,20 @@ pub enum Server {
 impl Remote {
     /// Puts the home's files on an S3 server.
     pub fn s3(home: Home) -> Self {
-        let server = S3Server::shared();
+        Self::s3_by(home, None)
+    }
+
+    /// Puts them on an S3 server of its own, on another host than this machine.
+    pub fn s3_on(host: &Host, home: Home) -> Self {
+        Self::s3_by(home, Some(Box::new(S3Server::start_on(host))))
+    }
+
+    fn s3_by(home: Home, own: Option<Box<S3Server>>) -> Self {
         let prefix = S3Server::fresh_prefix().trim_matches('/').to_owned();
-        let proxy = S3Proxy::start(server);
+        let proxy = S3Proxy::start(bucket(own.as_deref()));
         let remote = Self {
             home,
-            server: Server::S3 { proxy, prefix },
+            server: Server::S3 { proxy, prefix, own },
         };
         for file in tree::files(&remote.home.origin()) {
             remote.upload(&file);
@@ -50,6 +63,11 @@ impl Remote {
     /// Serves the home's files by SFTP.
     pub fn sftp(home: Home) -> Self {
         Self::sftp_by(home, SftpServer::start)
+    }
+
+    /// The same on another host than this machine.
+    pub fn sftp_on(host: &Host, home: Home) -> Self {
+        Self::sftp_by(home, |root| SftpServer::start_on(host, root))
     }
 
     /// The same, with checksums that the server computes.
@@ -69,22 +87,22 @@ impl Remote {
 
     /// Copies one file of the reference to an S3 server; there is nothing to do for SFTP.
     pub fn upload(&self, file: &str) {
-        if let Server::S3 { prefix, .. } = &self.server {
+        if let Server::S3 { prefix, own, .. } = &self.server {
             let key = format!("{prefix}/{file}");
             let bytes = fs::read(self.home.origin().join(file)).unwrap();
-            S3Server::shared().put(&key, &bytes);
+            bucket(own.as_deref()).put(&key, &bytes);
         }
     }
 
     /// The origin's URL.
     pub fn url(&self) -> String {
         match &self.server {
-            Server::S3 { proxy, prefix } => {
+            Server::S3 { proxy, prefix, .. } => {
                 format!("s3://{BUCKET}/{prefix}?endpoint={}", proxy.endpoint())
             }
             Server::Sftp(server) => format!(
-                "sftp://{USER}@127.0.0.1:{}{}?known_hosts={}&key_file={}{}",
-                server.port(),
+                "sftp://{USER}@{}{}?known_hosts={}&key_file={}{}",
+                server.address(),
                 self.home.origin().display(),
                 server.known_hosts().display(),
                 server.key_file().display(),
@@ -104,16 +122,39 @@ impl Remote {
         }
     }
 
+    /// The same for one client.
+    pub fn content_bytes_to(&self, client: IpAddr) -> u64 {
+        match &self.server {
+            Server::S3 { proxy, .. } => proxy.content_bytes_to(client),
+            Server::Sftp(server) => server.content_bytes_to(client),
+        }
+    }
+
+    /// The server's process.
+    ///
+    /// # Panics
+    /// If other tests use it too.
+    pub fn process(&self) -> &dyn Breakable {
+        match &self.server {
+            Server::S3 { own, .. } => own.as_deref().expect("the server is of this test alone"),
+            Server::Sftp(server) => server,
+        }
+    }
+
     /// Mounts it and waits until it is ready.
     pub fn mount(&self, more: &[&str]) -> Daemon {
+        self.mount_in(&self.home, more)
+    }
+
+    /// Mounts it in another home, whose own origin is not used, and waits until it is ready.
+    pub fn mount_in(&self, home: &Home, more: &[&str]) -> Daemon {
         let url = self.url();
         let access = format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}");
         let secret = format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}");
         let wrapper = ["env", &access, &secret];
         let mut args = vec!["--origin", &url, "--cache-free-min", "0"];
         args.extend(more);
-        let mount_point = self.home.mount_point();
-        let daemon = self.home.start_under(&wrapper, &mount_point, &args);
+        let daemon = home.start_under(&wrapper, &home.mount_point(), &args);
         let (ready, _) = daemon.wait_for_log("ready instance=");
         assert!(ready, "the daemon did not start:\n{}", daemon.log());
         daemon
@@ -130,13 +171,25 @@ impl Remote {
     pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
         pairs(&self.home)
     }
+
+    /// The same for another home that it is mounted in.
+    pub fn pairs_in(&self, home: &Home) -> Vec<(PathBuf, PathBuf)> {
+        paired(&home.mount_point(), &self.home.origin())
+    }
+}
+
+fn bucket(own: Option<&S3Server>) -> &S3Server {
+    own.unwrap_or_else(|| S3Server::shared())
 }
 
 /// Each file of a home's mount with its original, the file of the same real path in its origin.
 pub fn pairs(home: &Home) -> Vec<(PathBuf, PathBuf)> {
-    let mount = home.mount_point();
-    let real = tree::real_paths(&mount).into_iter();
-    let pair = |(path, real): (String, String)| (mount.join(path), home.origin().join(real));
+    paired(&home.mount_point(), &home.origin())
+}
+
+fn paired(mount: &Path, origin: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let real = tree::real_paths(mount).into_iter();
+    let pair = |(path, real): (String, String)| (mount.join(path), origin.join(real));
     real.map(pair).collect()
 }
 

@@ -14,7 +14,7 @@ pub mod sftp;
 
 mod http;
 mod ports;
-mod process;
+pub(crate) mod process;
 mod reactor;
 
 use process::Running;

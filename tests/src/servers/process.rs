@@ -1,7 +1,6 @@
 //! Server processes: they end with the test process at the latest.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -15,11 +14,16 @@ use rustix::process::{Pid, Signal};
 use crate::daemon::{is_alive, wrapped};
 use crate::wait_until;
 
-/// Waits for the end of its standard input, which the end of the test process brings, then removes
-/// its arguments. A server that is just being killed may still write there: hence again and again.
+/// Waits for the end of its standard input, which the end of the test process brings, then runs its
+/// arguments.
 const JANITOR: &str = r#"
     trap '' HUP INT TERM
     cat >/dev/null
+    exec "$@"
+"#;
+/// Removes its arguments. A server that is just being killed may still write there: hence again and
+/// again.
+const REMOVE: &str = r#"
     tries=0
     until rm -rf -- "$@" 2>/dev/null; do
         tries=$((tries + 1))
@@ -38,9 +42,9 @@ pub(super) struct Process {
 #[derive(Debug, Default)]
 pub struct Running(Mutex<Option<Process>>);
 
-/// Removes paths when it is dropped or the test process has ended, even by a signal.
+/// Cleans up when it is dropped or the test process has ended, even by a signal.
 #[derive(Debug)]
-pub(super) struct Janitor {
+pub(crate) struct Janitor {
     child: Child,
 }
 
@@ -172,10 +176,16 @@ impl Running {
 impl Janitor {
     /// Will remove `paths`, be they there then or not.
     pub(super) fn of(paths: &[PathBuf]) -> Self {
-        let mut command = Command::new("sh");
+        let mut remove = Command::new("sh");
+        remove.args(["-c", REMOVE, "remove"]).args(paths);
+        Self::running(&remove)
+    }
+
+    /// Will run `command`.
+    pub(crate) fn running(command: &Command) -> Self {
+        let waiting = ["sh", "-c", JANITOR, "janitor"];
+        let mut command = wrapped(&waiting, command.get_program(), command);
         command
-            .args([OsStr::new("-c"), OsStr::new(JANITOR), OsStr::new("janitor")])
-            .args(paths)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());

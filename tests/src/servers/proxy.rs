@@ -1,7 +1,7 @@
 //! A TCP relay in front of a server: a slow line, a long one, one that breaks.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::reactor::Reactor;
 use crate::PATIENCE;
+use crate::host::Host;
 
 /// What is relayed at once.
 const PIECE_BYTES_MAX: usize = 64 << 10;
@@ -80,8 +81,13 @@ impl Proxy {
     /// # Panics
     /// If there is no port, here and below.
     pub fn start(target: SocketAddr) -> Self {
-        let reactor = Reactor::start("proxy");
-        let listener = reactor.run(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        Self::start_on(&Host::local(), target)
+    }
+
+    /// Starts a relay on another host than this machine, which reaches the target from there.
+    pub fn start_on(host: &Host, target: SocketAddr) -> Self {
+        let reactor = Reactor::start("proxy", host);
+        let listener = reactor.run(TcpListener::bind((host.address(), 0)));
         let listener = listener.unwrap();
         let address = listener.local_addr().unwrap();
         let line = Arc::new(Line {
@@ -116,7 +122,7 @@ impl Proxy {
         self.address
     }
 
-    /// Its port on 127.0.0.1.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

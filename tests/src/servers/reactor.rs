@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::host::Host;
+
 /// A runtime on a thread of its own: it can be waited for and dropped anywhere, inside another
 /// runtime too. Dropping it ends its tasks.
 #[derive(Debug)]
@@ -16,12 +18,14 @@ pub(super) struct Reactor {
 }
 
 impl Reactor {
-    /// Starts the thread.
-    pub(super) fn start(name: &str) -> Self {
+    /// Starts the thread; what it connects and listens with is on `host`.
+    pub(super) fn start(name: &str, host: &Host) -> Self {
         let (handle_tx, handle_rx) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name.to_owned());
+        let host = host.clone();
         let thread = thread.spawn(move || {
+            host.enter();
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

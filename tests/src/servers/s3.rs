@@ -1,6 +1,6 @@
 //! A real S3 server: SeaweedFS, all in one process.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +13,7 @@ use super::ports::{Ports, TWIN_OFFSET};
 use super::process::{Janitor, Process, Running};
 use super::s3_client::{ACCESS_KEY, BUCKET, S3Client, SECRET_KEY};
 use crate::PATIENCE;
+use crate::host::Host;
 
 /// A start that lost its ports to another program is tried again with others.
 const STARTS_MAX: u32 = 5;
@@ -41,8 +42,13 @@ impl S3Server {
     /// # Panics
     /// If it does not come up, here and below.
     pub fn start() -> Self {
+        Self::start_on(&Host::local())
+    }
+
+    /// Starts a server on another host than this machine; what is asked of it is asked from there.
+    pub fn start_on(host: &Host) -> Self {
         for _ in 0..STARTS_MAX {
-            if let Some(server) = Self::try_start() {
+            if let Some(server) = Self::try_start(host) {
                 return server;
             }
         }
@@ -63,18 +69,19 @@ impl S3Server {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.ports.port(S3)).into()
+        (self.host().address(), self.ports.port(S3)).into()
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(host: &Host) -> Option<Self> {
         let ports = Ports::claim();
         let dir = tempfile::Builder::new().prefix("musicfs-s3-").tempdir();
         let dir = dir.unwrap().keep();
         let mut leavings = sockets(&ports);
         leavings.push(dir.clone());
         let janitor = Janitor::of(&leavings);
-        let client = S3Client::new(&format!("http://127.0.0.1:{}", ports.port(S3)));
-        let Some(process) = wait_serving(launch(&dir, &ports), &client) else {
+        let endpoint = format!("http://{}:{}", host.address(), ports.port(S3));
+        let client = S3Client::on(host, &endpoint);
+        let Some(process) = wait_serving(launch(&dir, &ports, host), &client) else {
             eprintln!("an S3 server did not start:\n{}", log(&dir));
             return None;
         };
@@ -95,7 +102,7 @@ impl Breakable for S3Server {
 
     fn restart(&self) {
         self.running.restart(|| {
-            let started = wait_serving(launch(&self.dir, &self.ports), &self.client);
+            let started = wait_serving(launch(&self.dir, &self.ports, self.host()), &self.client);
             started.unwrap_or_else(|| panic!("no restart:\n{}", log(&self.dir)))
         });
     }
@@ -139,8 +146,8 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-fn launch(dir: &Path, ports: &Ports) -> Process {
-    let data = dir.join("data");
+fn launch(dir: &Path, ports: &Ports, host: &Host) -> Process {
+    let (data, address) = (dir.join("data"), host.address());
     std::fs::create_dir_all(&data).unwrap();
     let mut command = Command::new(program("weed"));
     command
@@ -149,7 +156,7 @@ fn launch(dir: &Path, ports: &Ports) -> Process {
         .env("S3_BUCKET", BUCKET)
         .arg("mini")
         .arg(format!("-dir={}", data.display()))
-        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
+        .args([format!("-ip={address}"), format!("-ip.bind={address}")])
         // Nothing goes to anyone else, and nothing runs that no test needs.
         .args([
             "-master.telemetry=false",
@@ -171,12 +178,12 @@ fn launch(dir: &Path, ports: &Ports) -> Process {
     for (part, number) in parts {
         command.arg(format!("-{part}.port={}", ports.port(number)));
     }
-    Process::start(&command, &dir.join("log"))
+    Process::start(&host.wrap(&command), &dir.join("log"))
 }
 
 /// Waits until an object can be written and read; `None` if the process ends first.
 pub(super) fn wait_serving(mut process: Process, client: &S3Client) -> Option<Process> {
-    let probe = S3Client::once(client.endpoint(), LOOK_MAX);
+    let probe = S3Client::once_on(client.host(), client.endpoint(), LOOK_MAX);
     let started = Instant::now();
     while process.is_running() {
         if probe.try_put(PROBE_KEY, b"probe").is_ok() && probe.get(PROBE_KEY).is_ok() {

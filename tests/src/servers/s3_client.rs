@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::reactor::Reactor;
 use crate::PATIENCE;
+use crate::host::Host;
 
 /// The access key that the server knows.
 pub const ACCESS_KEY: &str = "AKTEST";
@@ -37,6 +38,7 @@ pub struct S3Client {
     endpoint: String,
     client: Client,
     patience: Duration,
+    host: Host,
     reactor: Reactor,
 }
 
@@ -54,16 +56,26 @@ pub enum Failure {
 impl S3Client {
     /// A client that tries again what fails, as `put` should.
     pub fn new(endpoint: &str) -> Self {
+        Self::on(&Host::local(), endpoint)
+    }
+
+    /// The same on another host than this machine.
+    pub fn on(host: &Host, endpoint: &str) -> Self {
         let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX);
-        Self::with(endpoint, retries, PATIENCE)
+        Self::with(host, endpoint, retries, PATIENCE)
     }
 
     /// A client that sends each request once and gives up after `patience`.
     pub fn once(endpoint: &str, patience: Duration) -> Self {
-        Self::with(endpoint, RetryConfig::disabled(), patience)
+        Self::once_on(&Host::local(), endpoint, patience)
     }
 
-    fn with(endpoint: &str, retries: RetryConfig, patience: Duration) -> Self {
+    /// The same on another host than this machine.
+    pub fn once_on(host: &Host, endpoint: &str, patience: Duration) -> Self {
+        Self::with(host, endpoint, RetryConfig::disabled(), patience)
+    }
+
+    fn with(host: &Host, endpoint: &str, retries: RetryConfig, patience: Duration) -> Self {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(patience)
             .read_timeout(patience);
@@ -85,13 +97,19 @@ impl S3Client {
             endpoint: endpoint.to_owned(),
             client: Client::from_conf(config.build()),
             patience,
-            reactor: Reactor::start("s3-client"),
+            host: host.clone(),
+            reactor: Reactor::start("s3-client", host),
         }
     }
 
     /// The URL that it speaks to.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Where it is.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The client inside, for work on another reactor.

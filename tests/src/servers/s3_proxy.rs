@@ -2,7 +2,7 @@
 
 mod relay;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub enum S3Kind {
 /// A request that came, and what became of it so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Request {
+    /// Who asks.
+    pub client: IpAddr,
     /// What it asks for.
     pub kind: S3Kind,
     /// The object; empty for the bucket.
@@ -122,10 +124,10 @@ impl S3Proxy {
         Self::in_front_of(server.address(), server)
     }
 
-    /// Starts a relay to the server at `target`, which `client` speaks to.
+    /// Starts a relay to the server at `target`, which `client` speaks to, on the client's host.
     pub fn in_front_of(target: SocketAddr, client: &S3Client) -> Self {
-        let reactor = Reactor::start("s3-proxy");
-        let listener = reactor.run(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let reactor = Reactor::start("s3-proxy", client.host());
+        let listener = reactor.run(TcpListener::bind((client.host().address(), 0)));
         let listener = listener.unwrap();
         let address = listener.local_addr().unwrap();
         let relay = Arc::new(Relay {
@@ -173,10 +175,21 @@ impl S3Proxy {
         self.counts().content_bytes
     }
 
+    /// The same for one client.
+    pub fn content_bytes_to(&self, client: IpAddr) -> u64 {
+        let is_its = |request: &S3Request| request.client == client;
+        self.counts_of(is_its).content_bytes
+    }
+
     /// Sums over all requests so far.
     pub fn counts(&self) -> S3Counts {
+        self.counts_of(|_| true)
+    }
+
+    fn counts_of(&self, is_counted: impl Fn(&S3Request) -> bool) -> S3Counts {
         let mut counts = S3Counts::default();
-        for request in self.relay.requests.lock().unwrap().iter() {
+        let requests = self.relay.requests.lock().unwrap();
+        for request in requests.iter().filter(|request| is_counted(request)) {
             let count = match request.kind {
                 S3Kind::Get => &mut counts.gets,
                 S3Kind::Head => &mut counts.heads,

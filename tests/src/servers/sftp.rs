@@ -1,19 +1,22 @@
 //! A real SFTP server: OpenSSH, for one directory.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Breakable;
 use super::ports::Ports;
 use super::process::{Janitor, Process, Running};
+use crate::host::Host;
 use crate::{sh, wait_until};
 
 /// Whom it lets in.
 pub const USER: &str = "root";
 /// It logs every read and how many bytes it answered with.
 const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
+/// Where it logs, in a file for each client's address.
+const LOGS: &str = "logs";
 
 /// A server that shows this machine's files to [`USER`], who has to show [`SftpServer::key_file`];
 /// paths that do not start with a slash count from the directory that it was started for.
@@ -24,6 +27,7 @@ pub struct SftpServer {
     running: Running,
     dir: PathBuf,
     ports: Ports,
+    host: Host,
     runs_commands: bool,
     /// Behind the process: it removes what that leaves.
     _janitor: Janitor,
@@ -43,15 +47,20 @@ impl SftpServer {
     /// # Panics
     /// If it does not come up, here and below.
     pub fn start(root: &Path) -> Self {
-        Self::start_with(root, false)
+        Self::start_on(&Host::local(), root)
+    }
+
+    /// Starts one on another host than this machine.
+    pub fn start_on(host: &Host, root: &Path) -> Self {
+        Self::start_with(host, root, false)
     }
 
     /// Starts one that also runs commands.
     pub fn start_with_commands(root: &Path) -> Self {
-        Self::start_with(root, true)
+        Self::start_with(&Host::local(), root, true)
     }
 
-    fn start_with(root: &Path, runs_commands: bool) -> Self {
+    fn start_with(host: &Host, root: &Path, runs_commands: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("musicfs-sftp-").tempdir();
         let dir = dir.unwrap().keep();
         let janitor = Janitor::of(std::slice::from_ref(&dir));
@@ -60,11 +69,13 @@ impl SftpServer {
             generate_key(&dir.join(key));
         }
         fs::copy(dir.join("key.pub"), dir.join("authorized_keys")).unwrap();
-        configure(&dir, root, ports.port(0), runs_commands);
+        let address = (host.address(), ports.port(0)).into();
+        configure(&dir, root, address, runs_commands);
         let server = Self {
             running: Running::default(),
             dir,
             ports,
+            host: host.clone(),
             runs_commands,
             _janitor: janitor,
         };
@@ -73,7 +84,7 @@ impl SftpServer {
         server
     }
 
-    /// Its port on 127.0.0.1.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.ports.port(0)
     }
@@ -85,7 +96,7 @@ impl SftpServer {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port()).into()
+        (self.host.address(), self.port()).into()
     }
 
     /// A file that knows the host's key, by address and port.
@@ -112,7 +123,8 @@ impl SftpServer {
         let key = fs::read_to_string(self.dir.join("host_key.pub")).unwrap();
         let words: Vec<&str> = key.split_whitespace().collect();
         let mut known = fs::read_to_string(self.known_hosts()).unwrap_or_default();
-        known += &format!("[127.0.0.1]:{port} {} {}\n", words[0], words[1]);
+        let address = self.host.address();
+        known += &format!("[{address}]:{port} {} {}\n", words[0], words[1]);
         fs::write(self.known_hosts(), known).unwrap();
     }
 
@@ -144,26 +156,26 @@ impl SftpServer {
     /// How many bytes of files it has sent, to all clients since it was first started, counted when
     /// it hands them to its sending side: what a client has received is in it.
     pub fn content_bytes(&self) -> u64 {
-        self.logged(": sent data len ")
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-            .sum()
+        self.logs().iter().map(|log| sent_bytes(log)).sum()
+    }
+
+    /// The same for one client.
+    pub fn content_bytes_to(&self, client: IpAddr) -> u64 {
+        sent_bytes(&self.dir.join(LOGS).join(client.to_string()))
     }
 
     /// How often a file was opened.
     pub fn opens(&self) -> usize {
-        self.logged("open \"")
-            .filter(|line| line.starts_with("open "))
-            .count()
+        let is_open = |line: &String| line.starts_with("open \"");
+        let logs = self.logs();
+        let lines = logs.iter().flat_map(|log| lines(log));
+        lines.filter(is_open).count()
     }
 
-    fn logged(&self, text: &'static str) -> impl Iterator<Item = String> {
-        // There is none before the first session.
-        let log = fs::read(self.dir.join("sftp_log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
-        // A line that is being written has no end yet.
-        let whole = log.rfind('\n').map_or(0, |end| end + 1);
-        let lines: Vec<String> = log[..whole].lines().map(str::to_owned).collect();
-        lines.into_iter().filter(move |line| line.contains(text))
+    /// One for each client.
+    fn logs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.dir.join(LOGS)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
     }
 }
 
@@ -188,11 +200,11 @@ impl Breakable for SftpServer {
             ])
             .arg(self.dir.join("sshd_config"));
         self.running.restart(|| {
-            let mut process = Process::start(&command, &self.dir.join("log"));
+            let mut process = Process::start(&self.host.wrap(&command), &self.dir.join("log"));
             wait_until("sshd", || {
                 let log = || fs::read_to_string(self.dir.join("log")).unwrap();
                 assert!(process.is_running(), "sshd ended:\n{}", log());
-                TcpStream::connect(self.address()).is_ok()
+                self.host.run(|| TcpStream::connect(self.address()).is_ok())
             });
             process
         });
@@ -206,6 +218,23 @@ impl Agent {
     }
 }
 
+fn sent_bytes(log: &Path) -> u64 {
+    lines(log)
+        .filter(|line| line.contains(": sent data len "))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// The whole lines of a client's log, which is not there before its first session.
+fn lines(log: &Path) -> impl Iterator<Item = String> {
+    let log = fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    // A line that is being written has no end yet.
+    let whole = log.rfind('\n').map_or(0, |end| end + 1);
+    let lines: Vec<String> = log[..whole].lines().map(str::to_owned).collect();
+    lines.into_iter()
+}
+
 fn generate_key(file: &Path) {
     let _ = fs::remove_file(file);
     sh(&format!("ssh-keygen -q -t ed25519 -N '' -C '' -f {file:?}"));
@@ -214,14 +243,18 @@ fn generate_key(file: &Path) {
 /// Writes the configuration, and the program that answers for the subsystem.
 ///
 /// `internal-sftp` would log through the system's logger, and to the client; this logs to a file.
-fn configure(dir: &Path, root: &Path, port: u16, runs_commands: bool) {
+fn configure(dir: &Path, root: &Path, address: SocketAddr, runs_commands: bool) {
     assert!(
         Path::new(SFTP_SERVER).is_file(),
         "no {SFTP_SERVER}: tests/run.sh installs it"
     );
     fs::create_dir_all("/run/sshd").unwrap();
-    let (server, log) = (dir.join("sftp"), dir.join("sftp_log"));
-    let script = format!("#!/bin/sh\nexec {SFTP_SERVER} -e -l DEBUG -d {root:?} 2>>{log:?}\n");
+    let (server, logs) = (dir.join("sftp"), dir.join(LOGS));
+    fs::create_dir_all(&logs).unwrap();
+    // sshd says who the client is: its address, and two ports.
+    let script = format!(
+        "#!/bin/sh\nexec {SFTP_SERVER} -e -l DEBUG -d {root:?} 2>>{logs:?}/\"${{SSH_CLIENT%% *}}\"\n"
+    );
     fs::write(&server, script).unwrap();
     sh(&format!("chmod 755 {server:?}"));
     let forced = match runs_commands {
@@ -230,7 +263,7 @@ fn configure(dir: &Path, root: &Path, port: u16, runs_commands: bool) {
     };
     let config = format!(
         "Port {port}\n\
-         ListenAddress 127.0.0.1\n\
+         ListenAddress {ip}\n\
          HostKey {dir}/host_key\n\
          PidFile none\n\
          AuthorizedKeysFile {dir}/authorized_keys\n\
@@ -246,6 +279,8 @@ fn configure(dir: &Path, root: &Path, port: u16, runs_commands: bool) {
          SetEnv SHLVL=9\n\
          Subsystem sftp {server}\n\
          {forced}",
+        port = address.port(),
+        ip = address.ip(),
         dir = dir.display(),
         server = server.display(),
     );

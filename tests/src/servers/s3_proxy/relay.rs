@@ -1,6 +1,7 @@
 //! One request after the other, from a client to the server and back.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ impl Relay {
         from_client: &mut FromClient,
         to_client: &mut OwnedWriteHalf,
     ) -> io::Result<Then> {
-        let request = describe(&head);
+        let request = describe(&head, to_client.peer_addr()?.ip());
         let (kind, key) = (request.kind, request.key.clone());
         let (number, fault) = self.begin(request);
         let code = match &fault {
@@ -244,7 +245,7 @@ impl Relay {
 }
 
 /// What a request is, by its head.
-fn describe(head: &Head) -> S3Request {
+fn describe(head: &Head, client: IpAddr) -> S3Request {
     let target = head.second();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path = path.trim_start_matches('/');
@@ -261,6 +262,7 @@ fn describe(head: &Head) -> S3Request {
         _ => S3Kind::Other,
     };
     S3Request {
+        client,
         kind,
         key: decoded(key),
         range: head.field("range").map(str::to_owned),
@@ -336,7 +338,7 @@ mod tests {
     async fn kind(request: &str) -> (S3Kind, String) {
         let text = format!("{request} HTTP/1.1\r\n\r\n");
         let head = Head::read(&mut text.as_bytes()).await.unwrap().unwrap();
-        let request = describe(&head);
+        let request = describe(&head, [127, 0, 0, 1].into());
         (request.kind, request.key)
     }
 
