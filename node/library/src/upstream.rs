@@ -236,7 +236,6 @@ impl Upstream {
     }
 
     /// So many content bytes more came from it.
-    #[expect(dead_code, reason = "for flights, which know what they fetch for")]
     pub(crate) fn count(&self, reason: Reason, bytes: u64) {
         self.bytes.count(reason, bytes);
     }

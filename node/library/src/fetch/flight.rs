@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use musicfs_core::error::with_causes;
 use musicfs_core::extents::BLOCK_BYTES;
-use musicfs_core::fetch::{Ended, FlightId, Latency, Next, Rota};
+use musicfs_core::fetch::{Ended, FlightId, Latency, Next, Priority, Rota};
 use musicfs_core::origin::PIECE_BYTES_MAX;
 use musicfs_store::{Class, Written};
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::gate::Ticket;
 use super::source::{Cause, Source};
 use super::{Counters, RemoteFile, blocking};
+use crate::upstream::Reason;
 
 /// What a flight is told while it is on its way.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub(super) struct Orders {
     pub(super) stop: CancellationToken,
     /// Where it ends; only ever lowered, and never below what it has brought.
     pub(super) end: Arc<AtomicU64>,
+    /// What it is for.
+    pub(super) reason: Reason,
 }
 
 /// How a try to fetch ended without having failed.
@@ -204,8 +207,10 @@ impl RemoteFile {
             if std::mem::take(&mut is_first) {
                 source.answered(asked.elapsed());
             }
-            if let Source::Origin(_) = source {
-                Counters::add(&self.fetcher.counters.bytes_fetched, piece.len() as u64);
+            if let Source::Origin(origin) = source {
+                let bytes = piece.len() as u64;
+                Counters::add(&self.fetcher.counters.bytes_fetched, bytes);
+                origin.upstream().count(orders.reason, bytes);
             }
             pending.extend_from_slice(&piece);
         }
@@ -288,6 +293,16 @@ impl RemoteFile {
             }
             Err(_) => {}
         }
+    }
+}
+
+/// What a flight counts as: by its priority, unless the content was all there before.
+pub(super) fn reason(priority: Priority, was_complete: bool) -> Reason {
+    match priority {
+        _ if was_complete => Reason::Heal,
+        Priority::Demand | Priority::Readahead => Reason::Play,
+        Priority::Fill => Reason::Fill,
+        Priority::Prefetch => Reason::Prefetch,
     }
 }
 

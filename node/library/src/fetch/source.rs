@@ -213,6 +213,10 @@ impl OriginSource {
         }
     }
 
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     pub(crate) fn origin(&self) -> &OriginId {
         self.upstream.id()
     }

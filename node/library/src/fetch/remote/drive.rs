@@ -9,7 +9,7 @@ use musicfs_core::fetch::{Command, Ended, FlightId};
 use tokio::time::Instant;
 
 use super::{Cause, Control, Failure, RemoteFile, State};
-use crate::fetch::flight::Orders;
+use crate::fetch::flight::{Orders, reason};
 
 impl RemoteFile {
     /// Asks the planner what else would be good to have.
@@ -39,6 +39,7 @@ impl RemoteFile {
                     let orders = Orders {
                         stop: control.stop.clone(),
                         end: control.end.clone(),
+                        reason: reason(priority, self.object.manifest().is_some()),
                     };
                     state.flights.insert(flight, control);
                     self.fetcher
