@@ -5,20 +5,25 @@
 //! whole is compared with it, and then with the origin's own checksum where there is one. Bytes of a
 //! peer that has only a part of the file are compared at that end alone.
 
+mod bytes;
+
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use musicfs_core::error::with_causes;
 use musicfs_core::health::Standing;
 use musicfs_core::id::NodeId;
 use musicfs_core::manifest::{ChunkHash, Manifest};
-use musicfs_core::peer::{Held, Peer, PeerError, PeerStream, Peers, WantedChunk};
+use musicfs_core::peer::{Held, Peer, PeerError, Peers};
 use musicfs_core::version::VersionKey;
 use musicfs_store::{Object, Provenance};
 
-use super::{Counters, Fetcher, RemoteFile, blocking};
+use super::{Fetcher, RemoteFile, blocking};
+use bytes::covering;
+pub(super) use bytes::{PeerBytes, PeerFile};
 
 /// How much of what is stored is compared with a new manifest: the header tier of nearly every file.
 const COMPARED_BYTES_MAX: u64 = 4 << 20;
@@ -119,11 +124,15 @@ impl PeerSource {
         at: u64,
     ) -> Result<PeerFile, PeerError> {
         let own = file.object.manifest();
+        let mut near = HashSet::new();
         let manifest = match own {
             Some(own) => Some(own),
             None => {
                 let manifest = self.claimed(file).await?;
                 self.receive(file).await;
+                if let Some(manifest) = &manifest {
+                    near = chunks_near(file, manifest.clone(), at..self.limit(at)).await;
+                }
                 manifest
             }
         };
@@ -131,6 +140,7 @@ impl PeerSource {
             peer: self.peer.clone(),
             file: file.clone(),
             manifest,
+            near,
             spare: file.hearsay.take_spare(at),
         })
     }
@@ -197,104 +207,20 @@ fn contradicts(object: &Object, manifest: &Manifest) -> bool {
     false
 }
 
-/// A peer that is ready to send.
-pub(super) struct PeerFile {
-    peer: Arc<dyn Peer>,
-    file: Arc<RemoteFile>,
-    manifest: Option<Arc<Manifest>>,
-    spare: Option<Bytes>,
-}
-
-impl PeerFile {
-    /// Starts to send `range`.
-    pub(super) fn stream(&self, range: Range<u64>) -> PeerBytes {
-        let version = self.file.object.version();
-        let spare = self.spare.clone();
-        let start = range.start + spare.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        let (stream, at) = match &self.manifest {
-            _ if start >= range.end => (None, start),
-            None => (Some(self.peer.range(version, start..range.end)), start),
-            Some(manifest) => {
-                let (wanted, at) = covering(manifest, start..range.end);
-                (Some(self.peer.chunks(version, wanted)), at)
-            }
-        };
-        PeerBytes {
-            file: self.file.clone(),
-            stream,
-            spare,
-            at,
-            left: range,
-        }
-    }
-}
-
-/// The chunks that hold `range`, and where the first of them starts.
-fn covering(manifest: &Manifest, range: Range<u64>) -> (Vec<WantedChunk>, u64) {
-    let holds = |span: &Range<u64>| span.start < range.end && range.start < span.end;
-    let spans = manifest.spans().filter(|(_, span)| holds(span));
-    let mut at = range.start;
-    let mut wanted = Vec::new();
-    for (hash, span) in spans {
-        if wanted.is_empty() {
-            at = span.start;
-        }
-        let len = u32::try_from(span.end - span.start).expect("a chunk is 256 KiB at most");
-        wanted.push(WantedChunk { hash, len });
-    }
-    (wanted, at)
-}
-
-/// The bytes of a range on their way from a peer.
-pub(super) struct PeerBytes {
-    file: Arc<RemoteFile>,
-    /// `None` if what was left over is enough.
-    stream: Option<Box<dyn PeerStream>>,
-    spare: Option<Bytes>,
-    /// Where the next piece of the stream starts, which may be ahead of what was asked for.
-    at: u64,
-    left: Range<u64>,
-}
-
-impl PeerBytes {
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, PeerError> {
-        if self.left.is_empty() {
-            return Ok(None);
-        }
-        if let Some(spare) = self.spare.take() {
-            return Ok(Some(self.clip(self.left.start, spare)));
-        }
-        let Some(stream) = &mut self.stream else {
-            return Ok(None);
-        };
-        while let Some(piece) = stream.next().await? {
-            let start = self.at;
-            self.at += piece.len() as u64;
-            if self.at > self.left.start {
-                Counters::add(
-                    &self.file.fetcher.counters.bytes_from_peers,
-                    piece.len() as u64,
-                );
-                return Ok(Some(self.clip(start, piece)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What of `piece`, which starts at `start` and reaches into what is left, is asked for. What lies
-    /// behind the end is kept for whoever comes next.
-    fn clip(&mut self, start: u64, mut piece: Bytes) -> Bytes {
-        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-        let front = index(self.left.start - start).min(piece.len());
-        drop(piece.split_to(front));
-        let room = index(self.left.end - self.left.start);
-        if piece.len() > room {
-            let rest = piece.split_off(room);
-            self.file.hearsay.keep_spare(self.left.end, rest);
-        }
-        self.left.start += piece.len() as u64;
-        piece
-    }
+/// The chunks of `range` that other content in this node's own cache has too.
+async fn chunks_near(
+    file: &RemoteFile,
+    manifest: Arc<Manifest>,
+    range: Range<u64>,
+) -> HashSet<ChunkHash> {
+    let store = file.fetcher.store.clone();
+    let look = move || {
+        let (wanted, _) = covering(&manifest, range);
+        let is_near = |hash: &ChunkHash| matches!(store.find_chunk(hash), Ok(Some(_)));
+        let near = wanted.into_iter().map(|chunk| chunk.hash).filter(is_near);
+        near.collect()
+    };
+    blocking(look).await.unwrap_or_default()
 }
 
 impl RemoteFile {
@@ -393,27 +319,7 @@ fn turn(version: VersionKey, part: u64, node: NodeId) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use musicfs_core::manifest::Cutter;
-
     use super::*;
-
-    #[test]
-    fn the_chunks_of_a_range_cover_it_and_no_more() {
-        let bytes: Vec<u8> = (0..2_000_000_u32)
-            .map(|n| (n / 7).wrapping_mul(n) as u8)
-            .collect();
-        let mut cutter = Cutter::new();
-        cutter.push(&bytes);
-        let manifest = cutter.finish();
-        for range in [0..1, 0..2_000_000, 65_536..65_537, 1_000_000..1_900_000] {
-            let (wanted, at) = covering(&manifest, range.clone());
-            let len: u64 = wanted.iter().map(|chunk| u64::from(chunk.len)).sum();
-            assert!(at <= range.start && range.end <= at + len, "{range:?}");
-            let last = u64::from(wanted.last().unwrap().len);
-            assert!(at + len - last < range.end, "{range:?}");
-            assert!(at + u64::from(wanted[0].len) > range.start, "{range:?}");
-        }
-    }
 
     #[test]
     fn parts_are_spread_over_nodes() {

@@ -323,6 +323,23 @@ async fn a_part_comes_from_whoever_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_lie_in_other_content_are_not_asked_for() {
+    let house = house(4 * MIB, |content| vec![node(1, content)]);
+    // The same audio behind other tags, from another time.
+    let mut old = vec![7; 100_000];
+    old.extend_from_slice(&house.world.origin.content[50_000..]);
+    let store = &house.world.fetcher.store;
+    let known = store.object(VersionKey([9; 16]), old.len() as u64).unwrap();
+    known.write(0, &old, Class::Body).unwrap();
+    known.finish().unwrap();
+    store.commit_all().unwrap();
+    let file = house.file().await;
+    assert!(house.is_content(&house.play(&file).await));
+    assert_eq!(house.asked_origin(), 0);
+    assert!(house.sent(0) < MIB as u64, "{} bytes", house.sent(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_contradicts_what_is_known_is_refused() {
     let house = house(4 * MIB, |content| {
         let mut other = (**content).clone();
