@@ -103,10 +103,6 @@ pub(crate) struct Counters {
     pub(crate) hits: AtomicU64,
     /// Reads that an origin was needed for.
     pub(crate) misses: AtomicU64,
-    /// Content bytes that came from origins for reads, readahead, fill and prefetch.
-    pub(crate) bytes_fetched: AtomicU64,
-    /// The same from other nodes.
-    pub(crate) bytes_from_peers: AtomicU64,
     /// Changed files whose content was put together from their old one, and proven.
     pub(crate) deltas: AtomicU64,
     /// Bytes of them that were not fetched for that.

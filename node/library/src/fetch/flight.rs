@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Ticket;
 use super::source::{Cause, Source};
-use super::{Counters, RemoteFile, blocking};
+use super::{RemoteFile, blocking};
 use crate::upstream::Reason;
 
 /// What a flight is told while it is on its way.
@@ -208,9 +208,7 @@ impl RemoteFile {
                 source.answered(asked.elapsed());
             }
             if let Source::Origin(origin) = source {
-                let bytes = piece.len() as u64;
-                Counters::add(&self.fetcher.counters.bytes_fetched, bytes);
-                origin.upstream().count(orders.reason, bytes);
+                origin.upstream().count(orders.reason, piece.len() as u64);
             }
             pending.extend_from_slice(&piece);
         }

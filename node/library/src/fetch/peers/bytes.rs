@@ -9,7 +9,7 @@ use musicfs_core::manifest::{ChunkHash, Manifest};
 use musicfs_core::peer::{Peer, PeerError, PeerStream, WantedChunk};
 use musicfs_core::version::VersionKey;
 
-use crate::fetch::{Counters, RemoteFile, blocking};
+use crate::fetch::{RemoteFile, blocking};
 
 /// A peer that is ready to send.
 pub(in crate::fetch) struct PeerFile {
@@ -126,8 +126,6 @@ impl PeerBytes {
         loop {
             if let Some(stream) = &mut self.stream {
                 if let Some(piece) = stream.next().await? {
-                    let counters = &self.file.fetcher.counters;
-                    Counters::add(&counters.bytes_from_peers, piece.len() as u64);
                     return Ok(Some(piece));
                 }
                 self.stream = None;
