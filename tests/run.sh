@@ -16,7 +16,8 @@ NEEDS=(
     mpc:mpc setfattr:attr setfacl:acl setpriv:util-linux unshare:util-linux cc:gcc
     /usr/sbin/sshd:openssh-server /usr/lib/openssh/sftp-server:openssh-sftp-server
     sftp:openssh-client ssh-keygen:openssh-client ssh-agent:openssh-client sshfs:sshfs
-    strace:strace nft:nftables ip:iproute2 tc:iproute2 nsenter:util-linux
+    strace:strace nft:nftables ip:iproute2 tc:iproute2 nsenter:util-linux tcpdump:tcpdump
+    avahi-daemon:avahi-daemon avahi-browse:avahi-utils
     /usr/lib/python3/dist-packages/mutagen:python3-mutagen
 )
 

@@ -250,8 +250,7 @@ impl Daemon {
     /// Ends it with a signal and asserts a clean end: exit code 0, nothing mounted, and no warning
     /// but those that hold one of `expected`.
     pub fn stop_with(mut self, signal: rustix::process::Signal, expected: &[&str]) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+        self.signal(signal);
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}:\n{}", self.log());
         assert!(!is_mounted(&self.mount_point), "something stayed mounted");
@@ -266,6 +265,21 @@ impl Daemon {
     /// Ends it with SIGTERM, cleanly; it may have warned of what holds one of `expected`.
     pub fn stop_expecting(self, expected: &[&str]) {
         self.stop_with(rustix::process::Signal::TERM, expected);
+    }
+
+    /// Stops it where it is: what is asked of it waits.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Kills it at once; the dead mount stays.

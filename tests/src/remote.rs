@@ -148,10 +148,15 @@ impl Remote {
 
     /// Mounts it in another home, whose own origin is not used, and waits until it is ready.
     pub fn mount_in(&self, home: &Home, more: &[&str]) -> Daemon {
+        self.mount_under(home, &[], more)
+    }
+
+    /// The same through a program that becomes the daemon.
+    pub fn mount_under(&self, home: &Home, wrapper: &[&str], more: &[&str]) -> Daemon {
         let url = self.url();
         let access = format!("AWS_ACCESS_KEY_ID={ACCESS_KEY}");
         let secret = format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}");
-        let wrapper = ["env", &access, &secret];
+        let wrapper = [&["env", &access, &secret], wrapper].concat();
         let mut args = vec!["--origin", &url, "--cache-free-min", "0"];
         args.extend(more);
         let daemon = home.start_under(&wrapper, &home.mount_point(), &args);

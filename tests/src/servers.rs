@@ -3,6 +3,8 @@
 //! Each server has ports and directories of its own and never outlives the test process, however
 //! that ends. `tests/run.sh` installs the programs; without them a test fails.
 
+pub mod avahi;
+pub mod capture;
 pub mod network_mount;
 pub mod proxy;
 pub mod rclone;

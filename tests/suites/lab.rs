@@ -14,6 +14,7 @@ use musicfs_tests::daemon::Home;
 use musicfs_tests::host::Host;
 use musicfs_tests::lab::{Lab, SERVERS, script};
 use musicfs_tests::remote::{Remote, write_album};
+use musicfs_tests::servers::capture::{Capture, mention};
 use musicfs_tests::{sh, tree, wait_until};
 
 /// How long to wait for what must not come.
@@ -129,6 +130,25 @@ fn multicast_reaches_everyone() {
             (&b"hello"[..], lab.host(1).address().into())
         );
     }
+}
+
+#[test]
+fn a_capture_has_what_was_sent_until_it_is_looked_at() {
+    let lab = Lab::new(2);
+    let capture = Capture::start(lab.host(1));
+    let sender = lab.host(2).run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    for number in 0..100 {
+        let text = format!("message {number};");
+        let to = (lab.host(1).address(), PORT);
+        sender.send_to(text.as_bytes(), to).unwrap();
+    }
+    let packets = capture.packets();
+    assert!((0..100).all(|number| mention(&packets, &format!("message {number};"))));
+    assert!(!mention(&packets, "message 100;"));
+    sender
+        .send_to(b"message 100;", (lab.host(1).address(), PORT))
+        .unwrap();
+    assert!(mention(&capture.packets(), "message 100;"));
 }
 
 #[test]

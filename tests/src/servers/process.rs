@@ -68,6 +68,11 @@ impl Process {
         }
     }
 
+    /// The first process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// True until it ends.
     pub(super) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
