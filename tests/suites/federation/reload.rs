@@ -24,9 +24,11 @@ fn origins_come_and_go_by_sighup() {
 
     pair.configure(&[0, 1]);
     hangup(&daemon);
-    wait_until("the new origin to lead every track", || {
-        tree::files(mount).len() == pair::FILES
-            && (1..=pair::FILES).all(|number| origin(number) == "first")
+    wait_until("the new origin to lead every file", || {
+        let files = tree::files(mount);
+        let leads =
+            |file: &String| tree::xattr(&mount.join(file), "user.musicfs.origin") == "first";
+        files.len() == pair::FILES && files.iter().all(leads)
     });
 
     pair.configure(&[0]);
