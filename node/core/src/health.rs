@@ -69,6 +69,9 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// What a request costs the next one at a source that never answered, or in no time.
+    const LOAD_MIN: Duration = Duration::from_millis(1);
+
     /// The same, with the latency rounded up to a power of two milliseconds: of sources that are as
     /// near as each other none is favoured.
     #[must_use]
@@ -76,6 +79,15 @@ impl Standing {
         let ms = u64::try_from(self.latency.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         let rounded = ms.checked_next_power_of_two().unwrap_or(u64::MAX);
         self.latency = Duration::from_millis(rounded);
+        self
+    }
+
+    /// The same for a source that has so many requests to answer already: each of them makes the next
+    /// one wait as long as the source usually takes, and a millisecond at least.
+    #[must_use]
+    pub fn loaded(mut self, requests: u32) -> Self {
+        let each = self.latency.max(Self::LOAD_MIN);
+        self.latency = self.latency.saturating_add(each.saturating_mul(requests));
         self
     }
 
@@ -288,6 +300,20 @@ mod tests {
             assert_eq!(vitals.failed(kind), Turn::None);
         }
         assert_eq!(vitals.failures(), 0);
+    }
+
+    #[test]
+    fn what_a_source_has_to_do_counts_like_a_longer_way() {
+        let near = seen(3).standing(1);
+        assert_eq!(near.loaded(0), near);
+        assert!(near.loaded(2) < seen(10).standing(1));
+        assert!(near.loaded(3) > seen(10).standing(1));
+        let idle = s3().standing(1);
+        assert!(idle < idle.loaded(1) && idle.loaded(1) < idle.loaded(2));
+        assert!(
+            near.loaded(u32::MAX) < seen(1).standing(2),
+            "priority decides"
+        );
     }
 
     #[test]
