@@ -12,6 +12,7 @@ use crate::code::JoinCode;
 /// independent keys of them, from none of which the cluster key can be found again.
 const AUTHORITY: &str = "musicfs/cluster/1 certificate authority";
 const FINGERPRINT: &str = "musicfs/cluster/1 fingerprint";
+const DISCOVERY: &str = "musicfs/cluster/1 discovery";
 
 /// The secret that all nodes of a cluster share: who has it is a member.
 ///
@@ -65,6 +66,11 @@ impl ClusterKey {
     /// The seed of the Ed25519 key that signs the certificates of this cluster's nodes.
     pub(crate) fn authority_seed(&self) -> Zeroizing<[u8; 32]> {
         self.derive(AUTHORITY)
+    }
+
+    /// What nodes of one cluster tell each other by on a network.
+    pub(crate) fn discovery_key(&self) -> Zeroizing<[u8; 32]> {
+        self.derive(DISCOVERY)
     }
 
     pub(crate) fn bytes(&self) -> &[u8; Self::LEN] {

@@ -42,6 +42,14 @@ impl Identity {
         &self.node
     }
 
+    pub(crate) fn cluster_key(&self) -> &ClusterKey {
+        &self.cluster
+    }
+
+    pub(crate) fn into_node_key(self) -> NodeKey {
+        self.node
+    }
+
     /// What people call the cluster.
     pub fn fingerprint(&self) -> Fingerprint {
         self.cluster.fingerprint()

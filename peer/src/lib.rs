@@ -11,11 +11,18 @@ mod cluster;
 mod code;
 mod credentials;
 mod digest;
+#[allow(dead_code, reason = "being written")]
+mod discovery;
 mod error;
 mod file;
+#[allow(dead_code, reason = "being written")]
 mod identity;
 mod keys;
+#[allow(dead_code, reason = "being written")]
+mod mesh;
 mod node;
+#[allow(dead_code, reason = "being written")]
+mod policy;
 mod tls;
 
 pub use binding::{Binding, BindingError, Exported, Role};
@@ -25,6 +32,8 @@ pub use credentials::{Credentials, CredentialsError};
 pub use error::KeysError;
 pub use identity::Identity;
 pub use keys::{Joined, Keys};
+pub use mesh::{DEFAULT_PORT, Membership, Mesh, MeshError, MeshOptions};
 pub use musicfs_core::id::NodeId;
 pub use node::{NodeKey, node_id_of};
+pub use policy::host::{HostPort, InvalidHostPort};
 pub use tls::{ALPN, PeerIdError, SERVER_NAME, Tls};
