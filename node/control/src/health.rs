@@ -1,4 +1,4 @@
-//! Reports health to `grpc.health.v1`: the process, the mount, each origin.
+//! Reports health to `grpc.health.v1`: the process, the mount, the exchange with peers, each origin.
 
 use std::time::Duration;
 
@@ -33,6 +33,9 @@ pub(crate) async fn report(reporter: HealthReporter, context: ControlContext) {
             Err(_) => false,
         };
         reporter.set_service_status("mount", serving(answers)).await;
+        // Whether anybody is connected is not this node's health.
+        let exchanges = serving(context.library.peers().is_some());
+        reporter.set_service_status("peers", exchanges).await;
         let Ok(origins) = context.library.origins() else {
             continue;
         };

@@ -6,16 +6,20 @@
 mod error;
 mod health;
 mod mount_check;
+mod peers;
 mod service;
 mod socket;
+#[cfg(test)]
+mod testing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use musicfs_library::{Library, Reloaded};
 use musicfs_proto::v1;
 use musicfs_proto::v1::music_fs_server::MusicFsServer;
+use musicfs_proto::v1::peers_server::PeersServer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -24,6 +28,10 @@ use tonic::transport::Server;
 
 pub use error::ControlError;
 pub use socket::Socket;
+
+/// How long calls may go on after the end was asked for. A stream that its client keeps open, of
+/// health for one, would keep the daemon from ending; everything else is over at once.
+const END_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// What the control surface is told of the mount.
 pub trait MountView: Send + Sync {
@@ -94,6 +102,7 @@ pub fn serve(socket: Socket, context: ControlContext) -> Result<JoinHandle<()>, 
     let stopping = context.stopping.clone();
     let health = tokio::spawn(health::report(reporter, context.clone()));
     let router = Server::builder()
+        .add_service(PeersServer::new(peers::PeersService::new(context.clone())))
         .add_service(MusicFsServer::new(service::Service::new(context)))
         .add_service(health_service)
         .add_service(reflection_v1)
@@ -101,11 +110,19 @@ pub fn serve(socket: Socket, context: ControlContext) -> Result<JoinHandle<()>, 
     Ok(tokio::spawn(async move {
         let (listener, guard) = socket.into_parts();
         let incoming = UnixListenerStream::new(listener);
-        let served = router
-            .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the control socket failed");
+        let served =
+            router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+        let too_late = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(END_WAIT_MAX).await;
+        };
+        tokio::select! {
+            served = served => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the control socket failed");
+                }
+            }
+            () = too_late => tracing::debug!("clients that still listen are cut off"),
         }
         health.abort();
         drop(guard);
@@ -119,4 +136,12 @@ pub struct SocketPath {
     pub socket: PathBuf,
     /// A link to it, for the instance called `default`.
     pub link: Option<PathBuf>,
+}
+
+/// Seconds since 1970; a clock before that counts as 1970.
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

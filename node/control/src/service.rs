@@ -1,12 +1,14 @@
 //! The service `musicfs.v1.MusicFS`.
 
 mod cache;
+mod events;
+pub(crate) mod origins;
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use musicfs_core::id::OriginId;
-use musicfs_library::{Health, HealthState, OriginStatus, Phase, Progress};
+use musicfs_library::{OriginStatus, Phase};
 use musicfs_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
@@ -15,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error::status;
 use crate::{ControlContext, ReloadOrder, ShutdownOrder};
+use origins::{origin_health, origin_info, peer_health, peer_info, sync_progress};
 
 /// Progress messages that wait for a slow client; older ones are dropped for newer.
 const PROGRESS_MAX: usize = 16;
@@ -22,8 +25,10 @@ const PROGRESS_MAX: usize = 16;
 /// How often the progress of a scan is told at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-type Answer<T> = Result<Response<T>, Status>;
-type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// What a call answers.
+pub(crate) type Answer<T> = Result<Response<T>, Status>;
+/// What a call that answers more than once answers.
+pub(crate) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Answers the calls.
 pub(crate) struct Service {
@@ -62,6 +67,10 @@ fn not_offered<T>(what: &str) -> Answer<T> {
     )))
 }
 
+fn unknown(what: &str, number: i32) -> Status {
+    Status::invalid_argument(format!("{number} is no {what} that this version knows"))
+}
+
 fn parse_id(text: &str) -> Result<OriginId, Status> {
     OriginId::new(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
@@ -93,7 +102,10 @@ impl v1::music_fs_server::MusicFs for Service {
     }
 
     async fn list_origins(&self, _: Request<()>) -> Answer<v1::OriginsResponse> {
-        let origins = self.origins()?.into_iter().map(origin_info).collect();
+        let mut origins: Vec<_> = self.origins()?.into_iter().map(origin_info).collect();
+        if let Some(peers) = self.context.library.peers() {
+            origins.extend(peers.list().iter().map(peer_info));
+        }
         Ok(Response::new(v1::OriginsResponse { origins }))
     }
 
@@ -106,8 +118,11 @@ impl v1::music_fs_server::MusicFs for Service {
             .origins()?
             .into_iter()
             .find(|origin| origin.row.name == id.as_str());
-        match found {
-            Some(origin) => Ok(Response::new(origin_health(origin.health))),
+        if let Some(origin) = found {
+            return Ok(Response::new(origin_health(origin.health)));
+        }
+        match origins::peer(&self.context.library, id.as_str()) {
+            Some(peer) => Ok(Response::new(peer_health(&peer))),
             None => Err(Status::not_found(format!("no origin is called {id}"))),
         }
     }
@@ -119,6 +134,7 @@ impl v1::music_fs_server::MusicFs for Service {
         request: Request<v1::OriginRequest>,
     ) -> Answer<Self::RescanOriginStream> {
         let id = parse_id(&request.into_inner().origin_id)?;
+        origins::no_peer(&self.context.library, &id, "rescanned")?;
         let mut progress = self
             .context
             .library
@@ -163,6 +179,7 @@ impl v1::music_fs_server::MusicFs for Service {
         request: Request<v1::OriginRequest>,
     ) -> Answer<v1::ForgetOriginResponse> {
         let id = parse_id(&request.into_inner().origin_id)?;
+        origins::no_peer(&self.context.library, &id, "forgotten")?;
         let removed = self
             .context
             .library
@@ -211,9 +228,10 @@ impl v1::music_fs_server::MusicFs for Service {
 
     async fn subscribe_events(
         &self,
-        _: Request<v1::EventFilter>,
+        request: Request<v1::EventFilter>,
     ) -> Answer<Self::SubscribeEventsStream> {
-        not_offered("the event stream")
+        let events = self.context.library.events();
+        events::subscribe(events, request.into_inner(), self.context.stopping.clone())
     }
 
     async fn pin(&self, request: Request<v1::PinRequest>) -> Answer<v1::PinResponse> {
@@ -256,60 +274,5 @@ impl v1::music_fs_server::MusicFs for Service {
                 .collect(),
             keys_deferred: outcome.keys_deferred,
         }))
-    }
-}
-
-fn origin_info(origin: OriginStatus) -> v1::OriginInfo {
-    v1::OriginInfo {
-        id: origin.row.name,
-        origin_type: origin.row.kind,
-        display_name: origin.row.display_name,
-        health: Some(origin_health(origin.health)),
-        file_count: origin.row.file_count,
-        total_bytes: origin.row.total_bytes,
-        last_sync_unix: origin.row.last_sync_unix,
-    }
-}
-
-fn origin_health(health: Option<Health>) -> v1::OriginHealth {
-    let Some(health) = health else {
-        return v1::OriginHealth {
-            error_message: Some("not configured; `musicfs origin forget` removes it".to_owned()),
-            ..v1::OriginHealth::default()
-        };
-    };
-    let status = match health.state {
-        HealthState::Unknown => v1::HealthStatus::HealthUnknown,
-        HealthState::Healthy => v1::HealthStatus::HealthHealthy,
-        HealthState::Degraded => v1::HealthStatus::HealthDegraded,
-        HealthState::Unhealthy => v1::HealthStatus::HealthUnhealthy,
-    };
-    v1::OriginHealth {
-        status: status.into(),
-        latency_ms: u32::try_from(health.latency.as_millis()).unwrap_or(u32::MAX),
-        error_message: health.message,
-        last_check_unix: health.checked_unix,
-    }
-}
-
-fn sync_progress(id: &OriginId, progress: &Progress) -> v1::SyncProgress {
-    let phase = match progress.phase {
-        Phase::Scanning => v1::SyncPhase::Scanning,
-        Phase::Indexing => v1::SyncPhase::Indexing,
-        Phase::Complete => v1::SyncPhase::Complete,
-    };
-    v1::SyncProgress {
-        origin_id: id.to_string(),
-        phase: phase.into(),
-        files_scanned: progress.files_scanned,
-        files_changed: progress.files_changed,
-        files_total: 0,
-        bytes_transferred: progress.bytes_read,
-        current_file: progress
-            .current
-            .clone()
-            .filter(|current| !current.is_empty()),
-        complete: progress.phase == Phase::Complete,
-        error: progress.error.clone(),
     }
 }

@@ -9,7 +9,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
-use super::{Answer, Streamed, not_offered};
+use super::{Answer, Streamed, not_offered, unknown};
 use crate::error::status;
 
 /// The paths that one call may name.
@@ -138,10 +138,6 @@ fn paths(paths: Vec<String>) -> Result<Vec<String>, Status> {
     }
     let trim = |path: String| path.trim_matches('/').to_owned();
     Ok(paths.into_iter().map(trim).collect())
-}
-
-fn unknown(what: &str, number: i32) -> Status {
-    Status::invalid_argument(format!("{number} is no {what} that this version knows"))
 }
 
 fn cache_stats(stats: &CacheStats) -> v1::CacheStats {
