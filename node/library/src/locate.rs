@@ -38,9 +38,10 @@ pub struct Holder {
 impl Library {
     /// Who holds the content of a file, by its path in the tree. Waits for the disk at most.
     ///
+    /// Of a file that is read in place and never cached nobody holds anything.
+    ///
     /// # Errors
-    /// [`Error::NoPath`] if nothing has this path, [`Error::WrongKind`] if it is a directory,
-    /// [`Error::NoCache`] if its content is never cached, so that no other node has it from there.
+    /// [`Error::NoPath`] if nothing has this path, [`Error::WrongKind`] if it is a directory.
     pub fn locate(&self, path: &str) -> Result<Located, Error> {
         let none = || Error::NoPath {
             path: path.to_owned(),
@@ -52,10 +53,13 @@ impl Library {
             ino: node.ino,
             is: "a directory",
         })?;
-        let fetcher = self.fetcher(&found.origin)?;
         let (version, size) = (found.version_key, found.version.size);
         let peers = self.peers();
-        let own = fetcher.store.kept(version)?.map(|kept| Holder {
+        let kept = match &self.shared.fetcher {
+            Some(fetcher) => fetcher.store.kept(version)?,
+            None => None,
+        };
+        let own = kept.map(|kept| Holder {
             node: peers.as_ref().map(|peers| peers.node()),
             is_complete: kept.is_complete,
             ranges: kept.blocks.iter().collect(),
