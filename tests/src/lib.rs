@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test code: a failure is a failed test")]
 
+pub mod bench;
 pub mod bulk;
 pub mod conformance;
 pub mod corpus;

@@ -8,11 +8,9 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot measure ends")]
 
 mod ground;
-mod process;
 mod rows;
 mod systems;
 mod table;
-mod workloads;
 
 use musicfs_tests::knob;
 

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use musicfs_tests::bench::{
+    HEAD_BYTES, SEEK_OFFSET, drop_caches, random_reads, read_all, read_at, read_by, scan_tags,
+    stat, timed, walk,
+};
+
 use crate::ground::{Ground, Line};
-use crate::systems::{Mounted, System, drop_caches};
+use crate::systems::{Mounted, System};
 use crate::table::Better::{High, Low};
 use crate::table::Table;
-use crate::workloads::{
-    HEAD_BYTES, SEEK_OFFSET, random_reads, read_all, read_at, read_by, scan_tags, stat, timed, walk,
-};
 
 /// What a group of rows is measured with.
 pub(crate) struct Bench<'a> {

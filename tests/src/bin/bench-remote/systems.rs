@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use musicfs_tests::bench::{Family, drop_caches};
 use musicfs_tests::daemon::{Home, is_mounted};
 use musicfs_tests::servers::s3::program;
 use musicfs_tests::servers::s3_client::{ACCESS_KEY, BUCKET, SECRET_KEY};
@@ -14,7 +15,6 @@ use musicfs_tests::servers::sftp::USER;
 use musicfs_tests::{sh, sh_output, tree, wait_until};
 
 use crate::ground::{Ground, PREFIX};
-use crate::process::Family;
 
 /// How long a mount may take, the slowest over a first index of everything.
 const MOUNT_WAIT_MAX: Duration = Duration::from_secs(90);
@@ -220,12 +220,6 @@ impl Drop for Mounted {
         wait_until("the unmount", || unmount() || !is_mounted(&self.root));
         wait_until("the end of a mount's program", || ended(&mut child));
     }
-}
-
-/// Writes what is dirty and empties the page cache, dentries and inodes with it.
-pub(crate) fn drop_caches() {
-    rustix::fs::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
 }
 
 fn wait(name: &str, log: &dyn Fn() -> String, mut condition: impl FnMut() -> bool) {

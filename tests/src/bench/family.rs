@@ -7,11 +7,14 @@ use std::fs;
 const TICKS_PER_S: f64 = 100.0;
 
 /// A process and all below it, as they were when they were looked up.
-pub(crate) struct Family(Vec<u32>);
+pub struct Family(Vec<u32>);
 
 impl Family {
     /// That of a process.
-    pub(crate) fn of(pid: u32) -> Self {
+    ///
+    /// # Panics
+    /// If there is no `/proc`.
+    pub fn of(pid: u32) -> Self {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for entry in fs::read_dir("/proc").unwrap() {
             let name = entry.unwrap().file_name();
@@ -34,7 +37,7 @@ impl Family {
     }
 
     /// Resident memory in MB: now, and at the most since the start.
-    pub(crate) fn memory_mb(&self) -> [f64; 2] {
+    pub fn memory_mb(&self) -> [f64; 2] {
         ["VmRSS:", "VmHWM:"].map(|field| {
             let each = self.0.iter().map(|pid| {
                 let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -47,7 +50,7 @@ impl Family {
     }
 
     /// Seconds of CPU since the start.
-    pub(crate) fn cpu_s(&self) -> f64 {
+    pub fn cpu_s(&self) -> f64 {
         let ticks = self.0.iter().map(|pid| {
             // utime and stime (proc(5)), counted from the state.
             let fields = stat(*pid).into_iter().skip(11).take(2);

@@ -6,27 +6,30 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use musicfs_tests::Random;
+use crate::Random;
 
 /// What is read at once of a head.
-pub(crate) const HEAD_BYTES: usize = 64 << 10;
+pub const HEAD_BYTES: usize = 64 << 10;
 /// What a tag reader reads at the end of a file.
 const TAIL_BYTES: usize = 16 << 10;
 /// Where seeks go: not a multiple of a block.
-pub(crate) const SEEK_OFFSET: u64 = 10_000_001;
+pub const SEEK_OFFSET: u64 = 10_000_001;
 const SEQUENTIAL_BYTES: usize = 1 << 20;
 const RANDOM_BYTES: usize = 4 << 10;
 const RANDOM_COUNT: usize = 1000;
 
 /// Seconds that `work` takes.
-pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> f64 {
+pub fn timed<T>(work: impl FnOnce() -> T) -> f64 {
     let started = Instant::now();
     drop(work());
     started.elapsed().as_secs_f64()
 }
 
 /// Reads files from their start to their end, one after the other; how many bytes.
-pub(crate) fn read_all(files: &[PathBuf]) -> u64 {
+///
+/// # Panics
+/// If one cannot be read, here and below.
+pub fn read_all(files: &[PathBuf]) -> u64 {
     let mut buffer = vec![0; SEQUENTIAL_BYTES];
     let mut bytes = 0;
     for path in files {
@@ -43,7 +46,7 @@ pub(crate) fn read_all(files: &[PathBuf]) -> u64 {
 }
 
 /// Like [`read_all`], by so many readers at a time, each with files of its own.
-pub(crate) fn read_by(readers: usize, files: &[PathBuf]) {
+pub fn read_by(readers: usize, files: &[PathBuf]) {
     std::thread::scope(|scope| {
         for files in files.chunks(files.len().div_ceil(readers)) {
             scope.spawn(|| read_all(files));
@@ -52,14 +55,14 @@ pub(crate) fn read_by(readers: usize, files: &[PathBuf]) {
 }
 
 /// Opens a file and reads a range of it.
-pub(crate) fn read_at(path: &Path, offset: u64, len: usize) {
+pub fn read_at(path: &Path, offset: u64, len: usize) {
     let mut bytes = vec![0; len];
     let file = File::open(path).unwrap();
     file.read_exact_at(&mut bytes, offset).unwrap();
 }
 
 /// Reads of 4 KiB at random offsets of open files: microseconds at the 50th and 99th of a hundred.
-pub(crate) fn random_reads(files: &[PathBuf], seed: u64) -> [f64; 2] {
+pub fn random_reads(files: &[PathBuf], seed: u64) -> [f64; 2] {
     let mut random = Random(seed);
     let open = |path: &PathBuf| (File::open(path).unwrap(), fs::metadata(path).unwrap().len());
     let files: Vec<(File, u64)> = files.iter().map(open).collect();
@@ -76,7 +79,7 @@ pub(crate) fn random_reads(files: &[PathBuf], seed: u64) -> [f64; 2] {
 }
 
 /// Reads what a tag reader reads of each file: its head and its tail.
-pub(crate) fn scan_tags(files: &[PathBuf]) {
+pub fn scan_tags(files: &[PathBuf]) {
     let mut bytes = vec![0; HEAD_BYTES];
     for path in files {
         let file = File::open(path).unwrap();
@@ -91,7 +94,7 @@ pub(crate) fn scan_tags(files: &[PathBuf]) {
 }
 
 /// Lists everything and looks at each entry; how many files there are.
-pub(crate) fn walk(root: &Path) -> usize {
+pub fn walk(root: &Path) -> usize {
     let mut files = 0;
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
@@ -106,8 +109,14 @@ pub(crate) fn walk(root: &Path) -> usize {
     files
 }
 
+/// Writes what is dirty and empties the page cache, dentries and inodes with it.
+pub fn drop_caches() {
+    rustix::fs::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+}
+
 /// Looks at each file by its path.
-pub(crate) fn stat(files: &[PathBuf]) {
+pub fn stat(files: &[PathBuf]) {
     for path in files {
         fs::symlink_metadata(path).unwrap();
     }
