@@ -96,4 +96,6 @@ impl Peers for Mesh {
     fn ping(&self, id: NodeId) -> BoxFuture<'_, Result<Duration, PeerError>> {
         Box::pin(async move { Err(PeerError::Gone { peer: id }) })
     }
+
+    fn accuse(&self, _: NodeId, _: &PeerError) {}
 }

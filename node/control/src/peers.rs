@@ -30,7 +30,7 @@ impl PeersService {
         Self { context }
     }
 
-    fn peers(&self) -> Option<&Arc<dyn Peers>> {
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
         self.context.library.peers()
     }
 
@@ -58,7 +58,7 @@ impl v1::peers_server::Peers for PeersService {
 
     async fn watch_peers(&self, _: Request<()>) -> Answer<Self::WatchPeersStream> {
         let (sender, receiver) = mpsc::channel(PEERS_WAITING_MAX);
-        let peers = self.peers().cloned();
+        let peers = self.peers();
         let stopping = self.context.stopping.clone();
         tokio::spawn(async move {
             tokio::select! {

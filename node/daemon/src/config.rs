@@ -27,7 +27,7 @@ pub(crate) use error::ConfigError;
 pub(crate) use file::{ConfigFile, Integrity, OriginEntry, Passthrough, ScannerProfile};
 pub(crate) use location::parse_location;
 pub(crate) use origin::{OriginConfig, OriginPlace};
-pub(crate) use peers::{PeerConfig, parse_listen};
+pub(crate) use peers::{PeerConfig, PkiFiles, parse_listen};
 pub(crate) use starter::STARTER;
 pub(crate) use value::{parse_log, parse_root, parse_size, parse_template, parse_umask};
 

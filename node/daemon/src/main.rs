@@ -10,6 +10,7 @@ mod doctor;
 mod error;
 mod logging;
 mod mount;
+mod node_name;
 mod output;
 mod paths;
 mod wire;

@@ -201,7 +201,9 @@ pub(crate) async fn run(
 /// # Errors
 /// [`MountError`] if it cannot.
 pub(crate) async fn start(config: Config) -> Result<Running, MountError> {
-    wire::start(&config).await
+    let mut running = wire::start(&config).await?;
+    running.wired.meet(&running.library).await;
+    Ok(running)
 }
 
 impl Running {
@@ -277,9 +279,10 @@ impl Running {
     }
 
     /// Refuses new work, lets open files drain, unmounts, closes the stores.
-    async fn end(self, drain: Duration) -> Result<(), MountError> {
+    async fn end(mut self, drain: Duration) -> Result<(), MountError> {
         self.stopping.cancel();
         let unmounted = self.mounted.unmount(drain).await;
+        self.wired.end(&self.library).await;
         self.library.close().await;
         if let Err(panic) = self.control.await {
             tracing::error!(%panic, "the control socket ended in a panic");

@@ -1,6 +1,7 @@
 //! Builds the graph: index, origins, library, mount, control socket. The one place that names all.
 
 mod cache;
+mod cluster;
 mod origins;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::mount::{MountError, Running};
+use cluster::Cluster;
 use origins::Origins;
 
 /// Threads that take requests from the kernel: what they do takes microseconds, so a few serve all.
@@ -119,11 +121,7 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
         orders,
         reloads,
         drain,
-        wired: Wired {
-            config: config.clone(),
-            origins,
-            installation,
-        },
+        wired: Wired::new(config.clone(), origins, installation),
     })
 }
 
@@ -132,9 +130,32 @@ pub(crate) struct Wired {
     config: Config,
     origins: Origins,
     installation: [u8; 16],
+    cluster: Cluster,
 }
 
-/// Has a running library use the origins of `config` from now on; says what else in it waits for the
+impl Wired {
+    fn new(config: Config, origins: Origins, installation: [u8; 16]) -> Self {
+        Self {
+            config,
+            origins,
+            installation,
+            cluster: Cluster::default(),
+        }
+    }
+
+    /// Starts to talk to other nodes, if this one is in a cluster.
+    pub(crate) async fn meet(&mut self, library: &Library) {
+        self.cluster.follow(&self.config, library).await;
+    }
+
+    /// Ends what talks to other nodes.
+    pub(crate) async fn end(&mut self, library: &Library) {
+        self.cluster.end(library).await;
+    }
+}
+
+/// Has a running library use the origins of `config` from now on, and meet other nodes as its keys
+/// say; says what else in it waits for the
 /// next start.
 ///
 /// # Errors
@@ -146,6 +167,7 @@ pub(crate) async fn reload(
 ) -> Result<ReloadOutcome, MountError> {
     let origins = wired.origins.make(&config, wired.installation)?;
     let reloaded = library.reload(origins.setups()).await?;
+    wired.cluster.follow(&config, library).await;
     let keys_deferred = differences(&wired.config, &config);
     wired.origins = origins;
     Ok(ReloadOutcome {
@@ -154,14 +176,15 @@ pub(crate) async fn reload(
     })
 }
 
-/// The keys, but for the origins, whose values differ.
+/// The keys, but for those that are in force by now, whose values differ.
 fn differences(old: &Config, new: &Config) -> Vec<String> {
     let values = |config: &Config| match serde_json::json!(config.to_file()) {
         serde_json::Value::Object(values) => values,
         _ => unreachable!("a file is a table of keys"),
     };
     let (old, new) = (values(old), values(new));
-    let differs = |key: &&String| *key != "origins" && old.get(*key) != new.get(*key);
+    let is_in_force = |key: &str| key == "origins" || key.starts_with("peer_");
+    let differs = |key: &&String| !is_in_force(key) && old.get(*key) != new.get(*key);
     let mut keys: Vec<String> = old
         .keys()
         .chain(new.keys())

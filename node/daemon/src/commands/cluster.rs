@@ -1,65 +1,68 @@
 //! `musicfs cluster init | join | show | leave | rotate`.
 //!
-//! They work on the instance's keys, whether its daemon runs or not: it reads them when it starts.
+//! They work on the instance's keys, whether its daemon runs or not; one that runs is told.
 
-use std::fs;
+use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Read};
 
+use musicfs_core::error::with_causes;
 use musicfs_peer::{Identity, JoinCode, Keys};
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::cli::{ClusterCommand, Secret};
+use crate::client;
 use crate::error::Error;
+use crate::node_name::node_name;
 use crate::output::{fields, write_note};
-use crate::paths::DEFAULT_NAME;
 
 /// What is read of standard input for a join code: many times its length.
 const CODE_LEN_MAX: u64 = 1024;
 
-/// Said after every change.
-const AT_THE_NEXT_START: &str = "a daemon that is running takes this up at its next start\n";
 /// How the code gets from here to other nodes.
 const HOW_TO_JOIN: &str =
     "`musicfs cluster show --join-code` shows the code with which other nodes join\n";
 
 /// Does one of them.
-pub(super) fn run(context: &Context, command: &ClusterCommand) -> Result<(), Error> {
+pub(super) async fn run(context: &Context, command: &ClusterCommand) -> Result<(), Error> {
     let keys = Keys::new(&context.paths()?.state);
-    let name = node_name(&host_name(), &context.name);
+    let name = node_name(&context.name);
     let view = View { keys: &keys, name };
     match command {
         ClusterCommand::Init => {
             let identity = keys.init()?;
+            let uptake = Uptake::of(context).await?;
             let value = view.to_json(Some(&identity));
             context.format.print(&value, || {
                 let cluster = identity.fingerprint();
-                format!("made cluster {cluster}\n{HOW_TO_JOIN}{AT_THE_NEXT_START}")
+                format!("made cluster {cluster}\n{HOW_TO_JOIN}{uptake}")
             })
         }
-        ClusterCommand::Join { code } => join(context, &view, code),
+        ClusterCommand::Join { code } => join(context, &view, code).await,
         ClusterCommand::Show { join_code } => show(context, &view, *join_code),
         ClusterCommand::Leave => {
             keys.leave()?;
+            let uptake = Uptake::of(context).await?;
             context.format.print(&view.to_json(None), || {
-                format!("left the cluster, and dropped this node's own key\n{AT_THE_NEXT_START}")
+                format!("left the cluster, and dropped this node's own key\n{uptake}")
             })
         }
         ClusterCommand::Rotate => {
             let identity = keys.rotate()?;
+            let uptake = Uptake::of(context).await?;
             let value = view.to_json(Some(&identity));
             context.format.print(&value, || {
                 let cluster = identity.fingerprint();
                 format!(
                     "the cluster has a new key and is now {cluster}; every other node must leave \
-                     and join again\n{HOW_TO_JOIN}{AT_THE_NEXT_START}"
+                     and join again\n{HOW_TO_JOIN}{uptake}"
                 )
             })
         }
     }
 }
 
-fn join(context: &Context, view: &View<'_>, typed: &[Secret]) -> Result<(), Error> {
+async fn join(context: &Context, view: &View<'_>, typed: &[Secret]) -> Result<(), Error> {
     let code: JoinCode = match typed {
         [only] if only.reveal() == "-" => read_code()?,
         // The groups of a code may be words of their own.
@@ -69,12 +72,13 @@ fn join(context: &Context, view: &View<'_>, typed: &[Secret]) -> Result<(), Erro
         }
     };
     let joined = view.keys.join(&code)?;
+    let uptake = Uptake::of(context).await?;
     let mut value = view.to_json(Some(&joined.identity));
     value["joined"] = joined.is_new.into();
     context.format.print(&value, || {
         let cluster = joined.identity.fingerprint();
         match joined.is_new {
-            true => format!("joined cluster {cluster}\n{AT_THE_NEXT_START}"),
+            true => format!("joined cluster {cluster}\n{uptake}"),
             false => format!("this node is in cluster {cluster} already\n"),
         }
     })
@@ -110,6 +114,46 @@ fn show(context: &Context, view: &View<'_>, with_code: bool) -> Result<(), Error
     })
 }
 
+/// Whether the daemon goes by the keys as they are now.
+enum Uptake {
+    /// It does.
+    Done,
+    /// There is none.
+    Later,
+    /// It could not read its configuration again.
+    Refused(Error),
+}
+
+impl Uptake {
+    /// Tells the daemon, if one runs.
+    async fn of(context: &Context) -> Result<Self, Error> {
+        let mut client = match client::connect(&context.paths()?.socket).await {
+            Ok(client) => client,
+            Err(Error::NotRunning { .. }) => return Ok(Self::Later),
+            Err(error) => return Ok(Self::Refused(error)),
+        };
+        let told = client.reload(()).await;
+        Ok(match told.map_err(client::refused("tell the daemon")) {
+            Ok(_) => Self::Done,
+            Err(error) => Self::Refused(error),
+        })
+    }
+}
+
+impl fmt::Display for Uptake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => writeln!(f, "the daemon has taken this up"),
+            Self::Later => writeln!(f, "the daemon takes this up at its next start"),
+            Self::Refused(error) => writeln!(
+                f,
+                "the daemon takes this up at its next start, for now it could not: {}",
+                with_causes(error)
+            ),
+        }
+    }
+}
+
 /// What there is to say about a node.
 struct View<'a> {
     keys: &'a Keys,
@@ -142,33 +186,9 @@ fn read_code() -> Result<JoinCode, Error> {
     Ok(String::from_utf8_lossy(&line).parse()?)
 }
 
-/// What people call this machine.
-fn host_name() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match text.trim() {
-        "" => "localhost".to_owned(),
-        name => name.to_owned(),
-    }
-}
-
-/// What people call this node: its machine, and the instance if it is not the usual one.
-fn node_name(host: &str, instance: &str) -> String {
-    match instance {
-        DEFAULT_NAME => host.to_owned(),
-        _ => format!("{host}/{instance}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_is_called_by_its_machine_and_unusual_instances_by_theirs() {
-        assert_eq!(node_name("den", "default"), "den");
-        assert_eq!(node_name("den", "attic"), "den/attic");
-        assert!(!host_name().is_empty());
-    }
 
     #[test]
     fn what_is_shown_of_an_identity_holds_no_code() {

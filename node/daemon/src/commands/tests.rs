@@ -321,7 +321,7 @@ fn cluster(dir: &Path, args: &[&str]) -> Result<(), Error> {
     };
     let args = ["musicfs", "cluster"].iter().chain(args);
     match cli::parse(args)?.command {
-        Command::Cluster(command) => cluster::run(&context, &command),
+        Command::Cluster(command) => block_on(cluster::run(&context, &command)),
         other => panic!("{other:?} is not of the cluster"),
     }
 }
