@@ -1,6 +1,7 @@
 //! The command line: commands, flags and the environment variables behind them.
 
 mod settings;
+mod watch;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use crate::paths::DEFAULT_NAME;
 
 pub(crate) use settings::SettingsArgs;
 use settings::template;
+pub(crate) use watch::{EventType, EventsArgs, LocateArgs, PeersCommand};
 
 /// Reads the command line, and the environment where a flag is absent.
 ///
@@ -82,6 +84,13 @@ pub(crate) enum Command {
     Pins,
     /// Read cached data again and compare it with its checksums
     Verify(VerifyArgs),
+    /// Print events as they happen
+    Events(EventsArgs),
+    /// List, show or ping the other nodes of the cluster
+    #[command(subcommand)]
+    Peers(PeersCommand),
+    /// Show which nodes hold the content of a file
+    Locate(LocateArgs),
     /// Make, join, show or leave the cluster of nodes that this one shares with
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -389,6 +398,15 @@ mod tests {
         check(&["cluster", "join", "ABCDE", "FGHJK"], true);
         check(&["cluster", "show", "--join-code"], true);
         check(&["verify", "--origin", "nas", "--dry-run"], true);
+        check(
+            &["events", "--type=file_added", "--type", "sync_started"],
+            true,
+        );
+        check(&["events", "--type", "all"], false);
+        check(&["peers"], false);
+        check(&["peers", "show"], false);
+        check(&["peers", "ping", "den"], true);
+        check(&["locate"], false);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use musicfs_proto::v1::music_fs_client::MusicFsClient;
+use musicfs_proto::v1::peers_client;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -18,11 +19,26 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection to a daemon. Cheap to clone.
 pub(crate) type Client = MusicFsClient<Channel>;
 
+/// The same, for what looks at other nodes.
+pub(crate) type PeersClient = peers_client::PeersClient<Channel>;
+
 /// Connects to the daemon behind `socket`.
 ///
 /// # Errors
 /// [`Error::NotRunning`] if nobody listens there, [`Error::Connect`] if the system refuses.
 pub(crate) async fn connect(socket: &Path) -> Result<Client, Error> {
+    Ok(MusicFsClient::new(channel(socket).await?))
+}
+
+/// The same, to ask about peers.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn connect_peers(socket: &Path) -> Result<PeersClient, Error> {
+    Ok(PeersClient::new(channel(socket).await?))
+}
+
+async fn channel(socket: &Path) -> Result<Channel, Error> {
     // The first connection tells why there is none; the channel's own errors hide it.
     if let Err(source) = UnixStream::connect(socket).await {
         let socket = socket.to_owned();
@@ -41,7 +57,7 @@ pub(crate) async fn connect(socket: &Path) -> Result<Client, Error> {
     // The address is a formality: HTTP/2 wants an authority, the connector ignores it.
     let endpoint = Endpoint::from_static("http://musicfs.invalid").timeout(ANSWER_TIMEOUT);
     match endpoint.connect_with_connector(connector).await {
-        Ok(channel) => Ok(MusicFsClient::new(channel)),
+        Ok(channel) => Ok(channel),
         Err(error) => Err(Error::Connect {
             socket: socket.to_owned(),
             source: io::Error::other(error),

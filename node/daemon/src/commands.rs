@@ -3,9 +3,11 @@
 mod cache;
 mod cluster;
 mod config;
+mod events;
 mod mount;
 mod origin;
 mod pages;
+mod peers;
 mod pin;
 mod prefetch;
 mod status;
@@ -61,6 +63,9 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Error>
         Command::Unpin(args) => block_on(pin::unpin(&context, &args)),
         Command::Pins => block_on(pin::list(&context)),
         Command::Verify(args) => block_on(verify::run(&context, &args)),
+        Command::Events(args) => block_on(events::run(&context, &args)),
+        Command::Peers(command) => block_on(peers::run(&context, &command)),
+        Command::Locate(args) => block_on(peers::locate(&context, &args)),
         Command::Cluster(command) => block_on(cluster::run(&context, &command)),
         Command::Template(command) => template::run(&context, &command),
         Command::Config(command) => config::run(&context, &command),

@@ -81,6 +81,20 @@ pub(crate) enum Error {
         /// Where the instance is mounted.
         mount_point: PathBuf,
     },
+    /// No peer is called so.
+    #[error("find peer {typed:?}")]
+    NoPeer {
+        /// As typed.
+        typed: String,
+    },
+    /// Several peers are called so.
+    #[error("find peer {typed:?}: it may be any of {}", ids.join(", "))]
+    SeveralPeers {
+        /// As typed.
+        typed: String,
+        /// Whom it may mean.
+        ids: Vec<String>,
+    },
     /// Some files are not in the cache.
     #[error("prefetch {failed} of {files} files")]
     Prefetch {
@@ -221,6 +235,8 @@ impl Error {
             Self::NoSearch { .. } => "name the files or directories",
             Self::OutsideMount { .. } => "give a path below the mount point, or one relative to it",
             Self::Damaged { .. } => "they are fetched again when they are read next",
+            Self::NoPeer { .. } => "`musicfs peers list` shows those that are known",
+            Self::SeveralPeers { .. } => "give more of its id",
             Self::AlreadyRunning { .. } => "give this one another name with --name",
             Self::Connect { .. } => "`musicfs doctor` tells more",
             Self::Foreign { .. } => {

@@ -32,6 +32,21 @@ impl Format {
         }
     }
 
+    /// Prints one of results that come without end; false if nobody reads them any more.
+    ///
+    /// # Errors
+    /// As [`write()`].
+    pub(crate) fn stream(
+        self,
+        value: &Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<bool, Error> {
+        match self {
+            Self::Text => write_open(text().as_bytes()),
+            Self::Json => write_open(format!("{value}\n").as_bytes()),
+        }
+    }
+
     /// Prints one of several results: `value` as one line of JSON, or what `text` makes.
     ///
     /// # Errors
@@ -49,13 +64,19 @@ impl Format {
 /// # Errors
 /// [`Error::System`] for everything else, a full disk for one.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Error> {
+    write_open(bytes).map(drop)
+}
+
+/// The same; false if the reader has gone.
+fn write_open(bytes: &[u8]) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(Error::System {
+        Ok(()) => Ok(true),
+        Err(source) if source.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => Err(Error::System {
             action: "write to standard output",
             source,
         }),
-        _ => Ok(()),
     }
 }
 
@@ -97,6 +118,33 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 /// A text without what would move a terminal's cursor.
 pub(crate) fn plain(text: &str) -> String {
     text.replace(|c: char| c.is_control(), "\u{fffd}")
+}
+
+/// A time in UTC, as RFC 3339 writes it: `2023-11-14T22:13:20Z`.
+pub(crate) fn utc(unix: i64) -> String {
+    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z",
+        second % 60
+    )
+}
+
+/// Year, month and day, `days` after 1970-01-01, in the Gregorian calendar.
+fn date(days: i64) -> (i64, i64, i64) {
+    // In years that begin in March a leap day is the last one, and five months have 153 days.
+    let from_march_0000 = days + 719_468;
+    let (era, day) = (
+        from_march_0000.div_euclid(146_097),
+        from_march_0000.rem_euclid(146_097),
+    );
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
 /// A size for people: `1.5 GiB`.
@@ -148,6 +196,19 @@ mod tests {
         check(1 << 20, "1.0 MiB");
         check(10 << 30, "10.0 GiB");
         check(u64::MAX, "16.0 EiB");
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        let check = |unix: i64, expect: &str| assert_eq!(utc(unix), expect);
+        check(0, "1970-01-01T00:00:00Z");
+        check(-1, "1969-12-31T23:59:59Z");
+        check(951_782_399, "2000-02-28T23:59:59Z");
+        check(951_782_400, "2000-02-29T00:00:00Z");
+        check(951_868_800, "2000-03-01T00:00:00Z");
+        check(1_700_000_000, "2023-11-14T22:13:20Z");
+        check(4_107_542_400, "2100-03-01T00:00:00Z");
+        check(253_402_300_799, "9999-12-31T23:59:59Z");
     }
 
     #[test]

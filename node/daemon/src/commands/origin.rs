@@ -48,8 +48,10 @@ async fn rescan(mut client: Client, format: Format, id: Option<&str>) -> Result<
     let ids = match id {
         Some(id) => vec![id.to_owned()],
         None => {
-            let origins = origins(&mut client).await?;
-            origins.into_iter().map(|origin| origin.id).collect()
+            let origins = origins(&mut client).await?.into_iter();
+            // Peers look after their own.
+            let ours = origins.filter(|origin| origin.origin_type != "peer");
+            ours.map(|origin| origin.id).collect()
         }
     };
     for id in ids {

@@ -1,4 +1,6 @@
-//! What the commands of the cache ask a daemon, and what they make of its answers.
+//! What commands ask a daemon, and what they make of its answers.
+
+mod peers;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -6,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use musicfs_proto::v1;
 use musicfs_proto::v1::music_fs_server::{MusicFs, MusicFsServer};
+use musicfs_proto::v1::peers_server::PeersServer;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -23,6 +26,7 @@ struct Scripted {
     asked: Arc<Mutex<Vec<String>>>,
     prefetch: Vec<v1::PrefetchProgress>,
     verify: Vec<v1::VerifyProgress>,
+    peers: Vec<v1::Peer>,
 }
 
 impl Scripted {
@@ -143,9 +147,16 @@ impl MusicFs for Scripted {
 
     async fn subscribe_events(
         &self,
-        _: Request<v1::EventFilter>,
+        request: Request<v1::EventFilter>,
     ) -> Answer<Self::SubscribeEventsStream> {
-        unused()
+        let filter = request.into_inner();
+        let types: Vec<_> = filter.types().map(|kind| kind.as_str_name()).collect();
+        self.note(format!(
+            "events [{}] {:?}",
+            types.join(", "),
+            filter.origin_id
+        ));
+        streamed(vec![v1::Event::default()])
     }
 
     async fn reload(&self, _: Request<()>) -> Answer<v1::ReloadResponse> {
@@ -181,6 +192,7 @@ fn listening(daemon: &Scripted) -> (TempDir, Context) {
     tokio::spawn(
         Server::builder()
             .add_service(service)
+            .add_service(PeersServer::new(daemon.clone()))
             .serve_with_incoming(incoming),
     );
     (dir, context)
@@ -195,7 +207,10 @@ async fn play(context: &Context, args: &[&str]) -> Result<(), Error> {
         Command::Unpin(args) => pin::unpin(context, &args).await,
         Command::Pins => pin::list(context).await,
         Command::Verify(args) => verify::run(context, &args).await,
-        other => panic!("{other:?} is not of the cache"),
+        Command::Events(args) => events::run(context, &args).await,
+        Command::Peers(command) => super::peers::run(context, &command).await,
+        Command::Locate(args) => super::peers::locate(context, &args).await,
+        other => panic!("{other:?} is not among those tested here"),
     }
 }
 
