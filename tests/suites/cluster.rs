@@ -281,14 +281,32 @@ fn ports(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn a_daemon_opens_no_port_and_knows_nothing_of_later_changes() {
+fn a_daemon_has_a_port_while_it_has_a_key() {
     let home = Home::with_music();
-    let daemon = home.mount_scanned(&[]);
-    assert_eq!(ports(daemon.pid()), [] as [String; 0]);
-    json(&home, &["init"]);
+    let listen = ["--peer-listen=127.0.0.1:0", "--peer-mdns=no"];
+    let daemon = home.mount_scanned(&listen);
+    let none = [] as [String; 0];
+    assert_eq!(ports(daemon.pid()), none);
+    let made = run(&home, &["init"]);
+    assert!(text(&made).contains("has taken this up"), "{}", text(&made));
+    let first = ports(daemon.pid());
+    assert_eq!(first.len(), 1, "{first:?}");
     json(&home, &["rotate"]);
-    assert_eq!(ports(daemon.pid()), [] as [String; 0]);
+    assert_eq!(ports(daemon.pid()).len(), 1);
     let code = code(&home);
     assert!(!daemon.log().contains(&code));
+    json(&home, &["leave"]);
+    assert_eq!(ports(daemon.pid()), none);
     daemon.stop();
+}
+
+#[test]
+fn a_daemon_whose_keys_are_damaged_plays_alone_and_says_so() {
+    let home = Home::with_music();
+    json(&home, &["init"]);
+    let keys = json(&home, &["show"])["keys"].as_str().unwrap().to_owned();
+    fs::write(Path::new(&keys).join("cluster.key"), "no key").unwrap();
+    let daemon = home.mount_scanned(&["--peer-listen=127.0.0.1:0", "--peer-mdns=no"]);
+    assert_eq!(ports(daemon.pid()), [] as [String; 0]);
+    daemon.stop_expecting(&["takes no part in its cluster"]);
 }
