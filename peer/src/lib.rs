@@ -16,6 +16,8 @@ mod discovery;
 mod error;
 mod file;
 #[allow(dead_code, reason = "being written")]
+#[allow(dead_code, unused_imports, reason = "being written")]
+mod have;
 mod identity;
 mod keys;
 #[allow(dead_code, reason = "being written")]
@@ -23,7 +25,11 @@ mod mesh;
 mod node;
 #[allow(dead_code, reason = "being written")]
 mod policy;
+#[allow(dead_code, unused_imports, reason = "being written")]
+mod session;
 mod tls;
+#[allow(dead_code, unused_imports, reason = "being written")]
+mod wire;
 
 pub use binding::{Binding, BindingError, Exported, Role};
 pub use cluster::{ClusterKey, Fingerprint};

@@ -1,4 +1,4 @@
-//! Protocol buffers of MusicFS: the control API.
+//! Protocol buffers of MusicFS: the control API, and what nodes say to each other.
 //!
 //! The `.proto` files beside this crate's manifest are the contract; the code here is generated
 //! from them at build time. Their comments hold meaning and units of every field.
@@ -19,9 +19,24 @@ pub mod v1 {
         include_bytes!(concat!(env!("OUT_DIR"), "/musicfs_descriptor.bin"));
 }
 
+/// Package `musicfs.peer.v1`: the messages between nodes. How they travel is in `docs/protocol.md`.
+pub mod peer {
+    /// Version 1.
+    #[allow(
+        missing_docs,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code: its documentation is the .proto file's, its style the generator's"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("musicfs.peer.v1");
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::v1;
+    use super::{peer, v1};
 
     #[test]
     fn enum_values_keep_their_names_and_numbers() {
@@ -52,6 +67,29 @@ mod tests {
         check(peer.as_str_name(), peer.into(), "PEER_STATE_DEMOTED", 4);
         let full = v1::PrefetchStrategy::PrefetchFull;
         check(full.as_str_name(), full.into(), "PREFETCH_FULL", 2);
+    }
+
+    /// Old nodes and new ones talk to each other: what a number means is fixed for ever.
+    #[test]
+    fn a_message_between_nodes_keeps_its_bytes() {
+        use peer::v1::{Answer, GetChunks, Request, Status, request};
+        use prost::Message as _;
+        let chunks = GetChunks {
+            version: vec![7; 16].into(),
+            hashes: vec![8; 32].into(),
+        };
+        let request = Request {
+            what: Some(request::What::Chunks(chunks)),
+        };
+        let expect = [&[0x1a, 52, 0x0a, 16][..], &[7; 16], &[0x12, 32], &[8; 32]].concat();
+        assert_eq!(request.encode_to_vec(), expect);
+        let answer = Answer {
+            status: Status::Busy.into(),
+            lens: vec![1, 300],
+            ..Answer::default()
+        };
+        let expect = [0x08, 3, 0x12, 3, 1, 0xac, 2];
+        assert_eq!(answer.encode_to_vec(), expect);
     }
 
     #[test]

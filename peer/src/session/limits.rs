@@ -1,0 +1,83 @@
+//! What a session may take of time and memory.
+
+use std::time::Duration;
+
+use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use crate::wire::FRAME_BYTES_MAX;
+
+/// Waits of a session. All but tests use the default.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionLimits {
+    /// Until the other end has introduced itself: several round trips of the longest link.
+    pub(crate) hello_wait_max: Duration,
+    /// Until the rest of a request has come, and until some of an answer has been taken: then its slot
+    /// is for others.
+    pub(crate) stall_max: Duration,
+    /// Until some of the news has been taken: what waits to be told grows meanwhile.
+    pub(crate) news_stall_max: Duration,
+    /// Until something of an answer has come. Callers have less patience; this ends what they forgot.
+    pub(crate) answer_wait_max: Duration,
+}
+
+/// Requests with a payload that one session serves at once; more are answered BUSY.
+pub(crate) const SERVED_MAX: usize = 16;
+/// Requests with a payload that all sessions serve at once: each holds a piece of 1 MiB at most.
+pub(crate) const SERVED_ALL_MAX: usize = 64;
+/// Requests for content that this node has on their way to one other at once. Fewer than are served: an
+/// answer that was given up may still hold its slot for a moment, and manifests are asked for beside.
+pub(crate) const ASKED_MAX: usize = 12;
+/// What one request for content asks for: an answer fits the window of a stream, so a server is done
+/// with it however slowly it is read, and four of them fill 1 Gbit/s at 30 ms.
+pub(crate) const ASKED_BYTES_MAX: u64 = 1 << 20;
+/// Streams for requests that the other end may have open at once: those served, and as many that are told
+/// BUSY, are pings, or have been answered and wait for that to arrive.
+pub(crate) const STREAMS_MAX: usize = 2 * SERVED_MAX;
+/// The stream of news, and one that a later version might open.
+const STREAMS_UNI_MAX: u32 = 2;
+
+/// What one stream may send ahead of its reader: one whole answer.
+const STREAM_WINDOW_BYTES: u32 = ASKED_BYTES_MAX as u32 + 4 + FRAME_BYTES_MAX as u32;
+/// What all streams of a connection may send ahead of their readers: all answers that can be on their way.
+/// A reader that waits can hold up no other.
+const WINDOW_BYTES: u32 = (ASKED_MAX as u32 + 1) * STREAM_WINDOW_BYTES;
+/// What waits to be acknowledged by one node: 1 Gbit/s at 32 ms. With 64 nodes that take nothing, 256 MiB.
+const SEND_WINDOW_BYTES: u64 = 4 << 20;
+
+/// Well below what routers and firewalls remember of UDP.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(4);
+/// Three of those lost: a node that is gone is noticed within 15 s.
+const IDLE_MAX: Duration = Duration::from_secs(12);
+/// The largest datagram that is tried: more halves the speed, for the kernel then splits them up itself.
+const DATAGRAM_BYTES_MAX: u16 = 6000;
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            hello_wait_max: Duration::from_secs(5),
+            stall_max: Duration::from_secs(10),
+            news_stall_max: Duration::from_secs(30),
+            answer_wait_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The transport parameters that both directions need: without them there is no liveness, and the bounds of
+/// the protocol do not hold.
+pub(crate) fn transport() -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(DATAGRAM_BYTES_MAX);
+    let idle = IDLE_MAX.try_into();
+    let mut transport = TransportConfig::default();
+    transport
+        .keep_alive_interval(Some(KEEP_ALIVE_EVERY))
+        .max_idle_timeout(Some(idle.expect("12 s is far below 2^62 ms")))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX as u32))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_UNI_MAX))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .mtu_discovery_config(Some(mtu));
+    transport
+}
