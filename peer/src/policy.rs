@@ -2,7 +2,10 @@
 //! arguments, and equal inputs give equal outputs in equal order.
 
 pub(crate) mod admission;
+pub(crate) mod announce;
+pub(crate) mod batch;
 pub(crate) mod book;
+pub(crate) mod bucket;
 pub(crate) mod chance;
 pub(crate) mod demotion;
 pub(crate) mod host;

@@ -3,16 +3,24 @@
 //! A session begins when both ends have introduced themselves ([`Session::introduce`]) and lasts as long as
 //! [`Session::run`] runs, which serves the other end and hears its news. Content is asked for meanwhile.
 
+mod ask;
 mod close;
 mod counters;
 mod fetch;
 mod hello;
 mod limits;
+mod news;
+mod proof;
+mod reply;
+mod serve;
+mod table;
 mod uploads;
+mod write;
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use musicfs_core::id::NodeId;
@@ -20,12 +28,18 @@ use musicfs_core::manifest::Manifest;
 use musicfs_core::peer::{Held, Holdings, PeerError, PeerStream, WantedChunk};
 use musicfs_core::version::VersionKey;
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 pub(crate) use close::{CloseCode, Ended, Left, SessionError};
 pub(crate) use counters::Counters;
-pub(crate) use limits::{SessionLimits, transport};
+pub(crate) use limits::{SessionLimits, endpoint, transport};
 pub(crate) use uploads::Uploads;
+
+use fetch::Fetch;
+use limits::{ASKED_MAX, MANIFESTS_ASKED_MAX, SERVED_MAX};
+use news::Telling;
+use table::Table;
 
 use crate::binding::Role;
 use crate::have::Have;
@@ -86,6 +100,19 @@ pub(crate) struct Session {
     counters: Arc<Counters>,
     /// Those of the news; taken by [`Session::run`].
     streams: Mutex<Option<(SendStream, RecvStream)>>,
+    telling: Telling,
+    /// What the other end announces.
+    table: Mutex<Table>,
+    /// The other end is ending.
+    has_left: AtomicBool,
+    /// Places for its requests.
+    served: Semaphore,
+    /// How many of them are being served, or on their way.
+    serving: watch::Sender<usize>,
+    /// Places for this node's requests.
+    asked: Arc<Semaphore>,
+    /// Those for manifests.
+    manifests: Semaphore,
 }
 
 impl Session {
@@ -112,6 +139,13 @@ impl Session {
             introduced: met.introduced,
             counters: counters(met.node),
             streams: Mutex::new(Some((met.telling, met.hearing))),
+            telling: Telling::default(),
+            table: Mutex::default(),
+            has_left: AtomicBool::new(false),
+            served: Semaphore::new(SERVED_MAX),
+            serving: watch::Sender::new(0),
+            asked: Arc::new(Semaphore::new(ASKED_MAX)),
+            manifests: Semaphore::new(MANIFESTS_ASKED_MAX),
         }))
     }
 
@@ -129,27 +163,50 @@ impl Session {
     ///
     /// `heard` gets whom it knows; what finds the channel full is dropped, for the next tells all again.
     /// When this is dropped the connection stays; who drops it closes it.
+    ///
+    /// # Panics
+    /// If it runs a second time.
     pub(crate) async fn run(self: &Arc<Self>, heard: mpsc::Sender<Heard>) -> Ended {
-        let _ = heard;
-        Ended::of(self.connection.closed().await)
+        let streams = self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let (telling, hearing) = streams.expect("a session runs once");
+        let mut tasks = JoinSet::new();
+        let ended = tokio::select! {
+            biased;
+            ended = self.over() => ended,
+            ended = self.hear(hearing, heard) => ended,
+            ended = self.tell(telling) => ended,
+            ended = self.serve(&mut tasks) => ended,
+            ended = self.refuse_streams() => ended,
+        };
+        match &ended {
+            Ended::Violation(what) => CloseCode::Violation.close(&self.connection, what.0),
+            Ended::Slow => CloseCode::Slow.close(&self.connection, ""),
+            Ended::Closed | Ended::Left(_) | Ended::Lost | Ended::Failed(_) => {}
+        }
+        tasks.shutdown().await;
+        self.table().clear();
+        ended
     }
 
     /// Whom this node knows, to be told to the other end; replaces what was told before. At most
     /// [`crate::wire::KNOWN_NODES_MAX`] nodes with [`crate::wire::KNOWN_ADDRESSES_MAX`] addresses each are
     /// told; the rest is not.
     pub(crate) fn tell_known(&self, known: Vec<KnownNode>) {
-        drop(known);
+        self.telling.know(known);
     }
 
     /// What the other end announces of a version.
     pub(crate) fn held(&self, version: VersionKey) -> Option<Held> {
-        let _ = version;
-        None
+        self.table().held(version)
     }
 
     /// How many versions it announces.
     pub(crate) fn objects_count(&self) -> u64 {
-        0
+        self.table().len() as u64
     }
 
     /// Its manifest of a version of `size` bytes; its signature was checked.
@@ -161,8 +218,7 @@ impl Session {
         version: VersionKey,
         size: u64,
     ) -> Result<Arc<Manifest>, PeerError> {
-        let _ = (version, size);
-        Err(self.gone())
+        self.fetch_manifest(version, size).await
     }
 
     /// Chunks, as [`musicfs_core::peer::Peer::chunks`] says.
@@ -171,9 +227,7 @@ impl Session {
         version: VersionKey,
         wanted: Vec<WantedChunk>,
     ) -> Box<dyn PeerStream> {
-        let _ = (version, wanted);
-        let session = self.clone();
-        Box::new(fetch::Fetch { session })
+        Box::new(Fetch::chunks(self.clone(), version, wanted))
     }
 
     /// A range, as [`musicfs_core::peer::Peer::range`] says.
@@ -182,9 +236,7 @@ impl Session {
         version: VersionKey,
         range: Range<u64>,
     ) -> Box<dyn PeerStream> {
-        let _ = (version, range);
-        let session = self.clone();
-        Box::new(fetch::Fetch { session })
+        Box::new(Fetch::range(self.clone(), version, range))
     }
 
     /// Measures one round trip through both programs.
@@ -192,7 +244,7 @@ impl Session {
     /// # Errors
     /// [`PeerError::Gone`], [`PeerError::TimedOut`], or whatever else the answer is.
     pub(crate) async fn ping(&self) -> Result<Duration, PeerError> {
-        Err(self.gone())
+        self.ping_once().await
     }
 
     /// What was exchanged with this node.
@@ -213,7 +265,11 @@ impl Session {
     /// Tells the other end that this node is ending, waits until what it is being served has arrived, but
     /// for `wait_max` at most, and closes the connection.
     pub(crate) async fn leave(&self, wait_max: Duration) {
-        let _ = wait_max;
+        self.telling.leave();
+        let mut serving = self.serving.subscribe();
+        let served = serving.wait_for(|count| *count == 0);
+        // Whoever is still being served loses it, as when this node fails.
+        let _ = tokio::time::timeout(wait_max, served).await;
         self.close(CloseCode::Ending);
     }
 
@@ -222,7 +278,11 @@ impl Session {
         self.connection.remote_address()
     }
 
-    fn gone(&self) -> PeerError {
-        PeerError::Gone { peer: self.node }
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Its state is whole at every point that can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,8 @@ mod request;
 pub(crate) use answer::{Answer, Proof, Status};
 pub(crate) use frame::{FrameError, read_frame, to_frame};
 pub(crate) use news::{
-    HAVE_RANGES_MAX, Hello, KNOWN_ADDRESSES_MAX, KNOWN_NODES_MAX, KnownNode, News, cost_of,
+    HAVE_BYTES_MAX, HAVE_OBJECTS_MAX, HAVE_RANGES_MAX, Hello, KNOWN_ADDRESSES_MAX, KNOWN_NODES_MAX,
+    KnownNode, News, cost_of,
 };
 pub(crate) use request::{
     CHUNKS_COUNT_MAX, Decoded, RANGES_COUNT_MAX, REQUEST_PAYLOAD_BYTES_MAX, Request,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::wire::FRAME_BYTES_MAX;
 
@@ -27,6 +27,8 @@ pub(crate) const SERVED_ALL_MAX: usize = 64;
 /// Requests for content that this node has on their way to one other at once. Fewer than are served: an
 /// answer that was given up may still hold its slot for a moment, and manifests are asked for beside.
 pub(crate) const ASKED_MAX: usize = 12;
+/// Requests for manifests that this node has on their way to one other at once: they are short.
+pub(crate) const MANIFESTS_ASKED_MAX: usize = 2;
 /// What one request for content asks for: an answer fits the window of a stream, so a server is done
 /// with it however slowly it is read, and four of them fill 1 Gbit/s at 30 ms.
 pub(crate) const ASKED_BYTES_MAX: u64 = 1 << 20;
@@ -48,7 +50,8 @@ const SEND_WINDOW_BYTES: u64 = 4 << 20;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(4);
 /// Three of those lost: a node that is gone is noticed within 15 s.
 const IDLE_MAX: Duration = Duration::from_secs(12);
-/// The largest datagram that is tried: more halves the speed, for the kernel then splits them up itself.
+/// The largest datagram that is tried and taken: where links allow it, it halves the work. The kernel sends
+/// no ten of larger ones with one call.
 const DATAGRAM_BYTES_MAX: u16 = 6000;
 
 impl Default for SessionLimits {
@@ -80,4 +83,12 @@ pub(crate) fn transport() -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(mtu));
     transport
+}
+
+/// What an endpoint needs beside the transport parameters: it takes datagrams as large as are tried.
+pub(crate) fn endpoint() -> EndpointConfig {
+    let mut endpoint = EndpointConfig::default();
+    let set = endpoint.max_udp_payload_size(DATAGRAM_BYTES_MAX);
+    set.expect("RFC 9000 allows 1200 to 65527");
+    endpoint
 }

@@ -15,6 +15,9 @@ use super::frame::to_frame;
 use super::{FRAME_BYTES_MAX, Violation};
 use crate::binding::Binding;
 
+/// Versions that a node announces at most: 5 MB of memory at each of the others, and with files of 35 MB
+/// a cache of 7 TB.
+pub(crate) const HAVE_OBJECTS_MAX: usize = 200_000;
 /// Ranges of one version that are announced: what is played in sequence has a few, and a version in
 /// more pieces is of little use to others.
 pub(crate) const HAVE_RANGES_MAX: usize = 64;
@@ -71,7 +74,7 @@ pub(crate) struct KnownNode {
 impl News {
     /// Its frame.
     ///
-    /// The caller keeps to the bounds: a Have costs at most [`FRAME_BYTES_MAX`] by [`cost_of`].
+    /// The caller keeps to the bounds: a Have costs at most [`HAVE_BYTES_MAX`] by [`cost_of`].
     pub(crate) fn to_frame(&self) -> Bytes {
         let what = match self {
             Self::Hello(hello) => Some(What::Hello(hello.to_message())),
@@ -135,7 +138,10 @@ impl Hello {
     }
 }
 
-/// The most bytes that a change takes of a Have; all of one frame may cost [`FRAME_BYTES_MAX`].
+/// What the changes of one Have may cost: the frame, without the fields' and the message's own heads.
+pub(crate) const HAVE_BYTES_MAX: usize = FRAME_BYTES_MAX - 32;
+
+/// The most bytes that a change takes of a Have; all of one may cost [`HAVE_BYTES_MAX`].
 pub(crate) fn cost_of(held: Option<&Held>) -> usize {
     /// Tags and lengths of a Partial and its fields.
     const PARTIAL: usize = 4 + 2 + 4;
@@ -146,9 +152,6 @@ pub(crate) fn cost_of(held: Option<&Held>) -> usize {
         Some(Held::Ranges(ranges)) => PARTIAL + VERSION_BYTES + 2 * NUMBER * ranges.iter().count(),
     }
 }
-
-/// What the fields of a Have and the message around it take beside the changes.
-pub(super) const HAVE_OVERHEAD_BYTES: usize = 16;
 
 fn have_message(changes: &HoldingChanges) -> v1::Have {
     let (mut complete, mut gone, mut partial) = (Vec::new(), Vec::new(), Vec::new());
@@ -277,5 +280,3 @@ fn address(bytes: &[u8]) -> Result<SocketAddr, Violation> {
     };
     Ok(SocketAddr::new(ip, u16::from_be_bytes(*port)))
 }
-
-const _: () = assert!(HAVE_OVERHEAD_BYTES < FRAME_BYTES_MAX);
