@@ -15,7 +15,6 @@ mod digest;
 mod discovery;
 mod error;
 mod file;
-#[allow(dead_code, reason = "being written")]
 #[allow(dead_code, unused_imports, reason = "being written")]
 mod have;
 mod identity;
