@@ -69,12 +69,14 @@ impl NodeKey {
         self.pair.public_key().as_ref()
     }
 
-    pub(crate) fn public(&self) -> [u8; 32] {
+    /// The public half (RFC 8032 section 5.1.5).
+    pub fn public(&self) -> [u8; 32] {
         let public = self.public_bytes().try_into();
         public.expect("a public key of Ed25519 has 32 bytes (RFC 8032 section 5.1.5)")
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+    /// Its signature of a message (RFC 8032 section 5.1.6).
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         let signature = self.pair.sign(message).as_ref().try_into();
         signature.expect("a signature of Ed25519 has 64 bytes (RFC 8032 section 5.1.6)")
     }

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod mpd;
 pub mod outcome;
 pub mod remote;
+pub mod rogue;
 pub mod servers;
 pub mod tree;
 
