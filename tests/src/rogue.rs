@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use musicfs_core::manifest::{ChunkHash, Cutter, Manifest};
@@ -15,6 +15,10 @@ use prost::Message;
 use tokio::runtime::Runtime;
 
 use crate::Random;
+
+/// How long, and how often, it knocks.
+const ADMISSION_WAIT_MAX: Duration = Duration::from_secs(30);
+const ADMISSION_POLL: Duration = Duration::from_millis(50);
 
 /// How it breaks the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,14 +117,32 @@ impl Rogue {
     pub fn visit<D: Future<Output = ()>>(&self, node: SocketAddr, deeds: impl FnOnce(Visit) -> D) {
         let runtime = self.runtime.as_ref().unwrap();
         runtime.block_on(async {
-            let name = musicfs_peer::SERVER_NAME;
-            let config = self.tls.client.clone();
-            let connecting = self.endpoint.connect_with(config, node, name);
-            let connection = connecting.unwrap().await.unwrap();
+            let connection = self.connect(node).await;
             let mut news = connection.open_uni().await.unwrap();
             news.write_all(&hello()).await.unwrap();
             deeds(Visit { connection, news }).await;
         });
+    }
+}
+
+impl Rogue {
+    /// A node lets in only so many a second: then it takes a few tries.
+    async fn connect(&self, node: SocketAddr) -> quinn::Connection {
+        let started = Instant::now();
+        loop {
+            let config = self.tls.client.clone();
+            let name = musicfs_peer::SERVER_NAME;
+            match self
+                .endpoint
+                .connect_with(config, node, name)
+                .unwrap()
+                .await
+            {
+                Ok(connection) => return connection,
+                Err(error) if started.elapsed() > ADMISSION_WAIT_MAX => panic!("{error}"),
+                Err(_) => tokio::time::sleep(ADMISSION_POLL).await,
+            }
+        }
     }
 }
 
@@ -174,6 +196,7 @@ fn hello() -> Vec<u8> {
         version: "0".to_owned(),
         listen_port: 0,
         binding: Bytes::new(),
+        start: 1,
     }))
 }
 

@@ -1,7 +1,7 @@
 //! Copies of one file on several origins: which of them are known to be equal, and which one an open
 //! inode is read from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use musicfs_core::id::Ino;
@@ -10,6 +10,9 @@ use musicfs_index::{Found, same_content};
 
 /// Inodes of which is remembered what was last read from them.
 const REMEMBERED_MAX: usize = 65_536;
+
+/// Versions of which is remembered that they were false: each had a node of the cluster lie.
+const DISTRUSTED_MAX: usize = 1_024;
 
 /// Copies that are proven to have the same bytes: any of them can go on where another stopped.
 #[derive(Clone, Debug)]
@@ -81,6 +84,8 @@ pub(crate) struct Choices(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     last: HashMap<Ino, Last>,
+    /// Versions of which readers got false bytes, until nobody has them open.
+    distrusted: HashSet<VersionKey>,
     /// Some inodes' last content is not known any more.
     has_forgotten: bool,
 }
@@ -127,6 +132,17 @@ impl Choices {
         last.map(|last| last.version)
     }
 
+    /// What was read of a version so far was false: the kernel may not go on showing it.
+    pub(crate) fn distrust(&self, version: VersionKey) {
+        let mut inner = self.inner();
+        if inner.distrusted.len() >= DISTRUSTED_MAX {
+            inner.distrusted.clear();
+            inner.last.retain(|_, last| last.opens > 0);
+            inner.has_forgotten = true;
+        }
+        inner.distrusted.insert(version);
+    }
+
     /// One more open reads `content`; `own` is the version that the inode stands for. `None` if the
     /// inode is being read from another content.
     pub(crate) fn enter(
@@ -144,6 +160,7 @@ impl Choices {
             None => is_own && !inner.has_forgotten,
         };
         let opens = inner.last.get(&ino).map_or(0, |last| last.opens) + 1;
+        let keeps_cache = !inner.is_distrusted(content, opens == 1) && keeps_cache;
         if opens == 1 {
             inner.make_room();
         }
@@ -167,6 +184,21 @@ impl Choices {
 }
 
 impl Inner {
+    /// True if the kernel's pages of a content may be false. The first of its opens has them dropped;
+    /// until then, reads that were under way may put some back.
+    fn is_distrusted(&mut self, content: &Content, is_first: bool) -> bool {
+        let versions = content.copies().iter().map(|copy| copy.version_key);
+        let distrusted: Vec<_> = versions
+            .filter(|version| self.distrusted.contains(version))
+            .collect();
+        if is_first {
+            for version in &distrusted {
+                self.distrusted.remove(version);
+            }
+        }
+        !distrusted.is_empty()
+    }
+
     /// Forgets inodes that are not open, once there are too many.
     fn make_room(&mut self) {
         if self.last.len() >= REMEMBERED_MAX {
@@ -273,6 +305,24 @@ mod tests {
             drop(choice);
             assert!(choices.inner().last.is_empty());
         }
+    }
+
+    #[test]
+    fn what_was_false_is_not_shown_again() {
+        let choices = Arc::new(Choices::default());
+        let contents = contents();
+        let before = choices.enter(INO, &contents[0], own()).unwrap();
+        choices.distrust(own());
+        for _ in 0..2 {
+            let again = choices.enter(INO, &contents[0], own()).unwrap();
+            assert!(!again.keeps_cache(), "one that read it is still open");
+        }
+        drop(before);
+        let fresh = choices.enter(INO, &contents[0], own()).unwrap();
+        assert!(!fresh.keeps_cache());
+        drop(fresh);
+        let later = choices.enter(INO, &contents[0], own()).unwrap();
+        assert!(later.keeps_cache());
     }
 
     #[test]

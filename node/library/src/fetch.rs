@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::copies::Choices;
 use crate::error::Error;
 use crate::holdings::Changes;
 use crate::proof::Proofs;
@@ -78,6 +79,8 @@ pub(crate) struct Fetcher {
     proofs: Arc<Proofs>,
     pub(crate) counters: Counters,
     peers: Arc<Neighbours>,
+    /// Where it is told that what readers got was false.
+    choices: Arc<Choices>,
     /// What others are to be told of.
     pub(crate) changes: Arc<Changes>,
     /// Something was written to the store that is not durable yet.
@@ -125,6 +128,7 @@ impl Fetcher {
         roster: Arc<Roster>,
         proofs: Arc<Proofs>,
         peers: Arc<Neighbours>,
+        choices: Arc<Choices>,
         stop: CancellationToken,
     ) -> Self {
         let changes = Arc::<Changes>::default();
@@ -137,6 +141,7 @@ impl Fetcher {
             proofs,
             counters: Counters::default(),
             peers,
+            choices,
             changes,
             dirty: Notify::new(),
             recovered: tokio::sync::SetOnce::new(),

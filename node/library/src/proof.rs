@@ -9,7 +9,8 @@ use musicfs_core::checksum::Checksum;
 use musicfs_core::error::with_causes;
 use musicfs_core::extents::Extents;
 use musicfs_core::id::{FileId, NodeId};
-use musicfs_core::origin::OriginKind;
+use musicfs_core::manifest::ContentHash;
+use musicfs_core::origin::{OriginError, OriginKind};
 use musicfs_core::version::{Validator, VersionKey};
 use musicfs_index::Found;
 use musicfs_store::{Object, Provenance};
@@ -18,7 +19,7 @@ use tokio::sync::Notify;
 use crate::error::Error;
 use crate::fetch::{Fetcher, blocking};
 use crate::shared::Shared;
-use crate::upstream::Upstream;
+use crate::upstream::{Reason, Upstream};
 
 /// Versions that wait to be hashed; one beyond is hashed when it is next fetched.
 const COMPLETE_MAX: usize = 256;
@@ -167,9 +168,77 @@ async fn settle(
     match compared.await?? {
         Some(true) => fetcher.dirty.notify_one(),
         Some(false) if is_digest => fetcher.disprove(version, by).await,
+        Some(false) if !upstream.has_opaque_tags() => {
+            read_again(shared, fetcher, &upstream, found, by).await?;
+        }
         Some(false) | None => {}
     }
     Ok(())
+}
+
+/// The tag of a file says that what a peer sent is wrong, if it is a digest: reads the file from its
+/// origin, which shows both. Where tags are none, that happens once.
+async fn read_again(
+    shared: &Arc<Shared>,
+    fetcher: &Arc<Fetcher>,
+    upstream: &Upstream,
+    found: &Found,
+    by: NodeId,
+) -> Result<(), Error> {
+    let (whole, md5) = match digests(upstream, found).await {
+        Ok(digests) => digests,
+        Err(error) => {
+            tracing::debug!(
+                origin = %upstream.id(),
+                file = %found.path,
+                error = %with_causes(&error),
+                "what a peer sent cannot be compared with the origin's bytes now"
+            );
+            return Ok(());
+        }
+    };
+    let (store, version, size) = (fetcher.store.clone(), found.version_key, found.version.size);
+    let is_same = blocking(move || -> Result<Option<bool>, Error> {
+        let object = store.object(version, size)?;
+        let Some(manifest) = object.manifest() else {
+            return Ok(None);
+        };
+        let is_same = manifest.whole == whole;
+        if is_same {
+            object.prove()?;
+        }
+        Ok(Some(is_same))
+    });
+    match is_same.await?? {
+        Some(true) => {
+            upstream.note_opaque_tags();
+            fetcher.dirty.notify_one();
+        }
+        Some(false) => {
+            shared.index.writer.note_md5(version, md5).await?;
+            fetcher.disprove(version, by).await;
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+/// The digests of a file's content as its origin has it.
+async fn digests(
+    upstream: &Upstream,
+    found: &Found,
+) -> Result<(ContentHash, [u8; 16]), OriginError> {
+    let origin = upstream.origin();
+    let file = origin.open(&found.path, &found.version).await?;
+    let mut stream = file.stream(0..found.version.size);
+    let (mut whole, mut md5) = (blake3::Hasher::new(), Md5::new());
+    while let Some(piece) = stream.next().await? {
+        upstream.count(Reason::Heal, piece.len() as u64);
+        whole.update(&piece);
+        md5.update(&piece);
+    }
+    let whole = ContentHash(*whole.finalize().as_bytes());
+    Ok((whole, md5.finalize().into()))
 }
 
 /// Reads a whole object, piece by piece; false if not all of it is there.

@@ -4,7 +4,7 @@ mod traffic;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -81,6 +81,7 @@ pub(crate) struct Upstream {
     pub(crate) progress: tokio::sync::watch::Sender<Progress>,
     /// What it sent so far.
     pub(crate) bytes: Arc<OriginBytes>,
+    has_opaque_tags: AtomicBool,
     /// Files that passes found new, changed, moved or gone.
     pub(crate) files_changed: AtomicU64,
     /// It answers again: there may be changes that nobody saw.
@@ -147,6 +148,7 @@ impl Upstream {
             row,
             progress: tokio::sync::watch::Sender::new(Progress::default()),
             bytes: Arc::default(),
+            has_opaque_tags: AtomicBool::new(false),
             files_changed: AtomicU64::new(0),
             back: Notify::new(),
             requests,
@@ -233,6 +235,16 @@ impl Upstream {
             message: state.message.clone(),
             checked_unix: state.checked_unix,
         }
+    }
+
+    /// True if its entity tags are known to be no digests.
+    pub(crate) fn has_opaque_tags(&self) -> bool {
+        self.has_opaque_tags.load(Ordering::Relaxed)
+    }
+
+    /// A tag that looks like a digest was found to be none.
+    pub(crate) fn note_opaque_tags(&self) {
+        self.has_opaque_tags.store(true, Ordering::Relaxed);
     }
 
     /// So many content bytes more came from it.

@@ -286,6 +286,7 @@ impl Fetcher {
 
     /// Names a node that signed for content that is not the origin's.
     fn accuse(&self, by: NodeId, version: VersionKey) {
+        self.choices.distrust(version);
         if let Some(peers) = self.peers() {
             peers.accuse(by, &PeerError::FalseManifest { peer: by, version });
         }

@@ -216,8 +216,9 @@ fn fetcher(store: Arc<Store>, options: FetchOptions, origins: &[Arc<Scripted>]) 
         roster.insert(Upstream::new(setup, 1, &stop).0);
     }
     let proofs = Arc::default();
-    let peers = Arc::default();
-    Arc::new(Fetcher::new(store, options, roster, proofs, peers, stop))
+    let (peers, choices) = (Arc::default(), Arc::default());
+    let fetcher = Fetcher::new(store, options, roster, proofs, peers, choices, stop);
+    Arc::new(fetcher)
 }
 
 fn found(origin: &Scripted, key: u8) -> Found {

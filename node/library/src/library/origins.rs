@@ -69,17 +69,20 @@ impl Library {
         let roster = Arc::<Roster>::default();
         let proofs = Arc::<Proofs>::default();
         let peers = Arc::<Neighbours>::default();
+        let choices = Arc::<Choices>::default();
         let fetcher = cache.map(|cache| {
             let (roster, stop) = (roster.clone(), stop.clone());
             let Cache { store, options } = cache;
-            let (proofs, peers) = (proofs.clone(), peers.clone());
-            Arc::new(Fetcher::new(store, options, roster, proofs, peers, stop))
+            let (proofs, peers, choices) = (proofs.clone(), peers.clone(), choices.clone());
+            Arc::new(Fetcher::new(
+                store, options, roster, proofs, peers, choices, stop,
+            ))
         });
         let shared = Arc::new(Shared {
             index,
             readers_max: cores * 2,
             roster,
-            choices: Arc::<Choices>::default(),
+            choices,
             fetcher,
             proofs,
             pins_changed: Notify::new(),
