@@ -46,14 +46,14 @@ pub(crate) struct MusicFilesystem {
 impl MusicFilesystem {
     /// Counts a request that would change something, and says what it is answered.
     fn refuse(&self) -> Errno {
-        self.server.stats.count(Op::Write);
+        drop(self.server.stats.time(Op::Write));
         Errno::EROFS
     }
 
     /// Counts a request that is not offered. The kernel does not ask again, and does what is right
     /// for a filesystem that need not know.
     fn decline(&self) -> Errno {
-        self.server.stats.count(Op::Other);
+        drop(self.server.stats.time(Op::Other));
         Errno::ENOSYS
     }
 }
@@ -94,7 +94,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.server.stats.count(Op::Lookup);
+        let _timing = self.server.stats.time(Op::Lookup);
         // Every name of the tree is UTF-8.
         let found = match name.to_str() {
             Some(name) => self.server.library.lookup(Ino(parent.0), name),
@@ -110,7 +110,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.server.stats.count(Op::Getattr);
+        let _timing = self.server.stats.time(Op::Getattr);
         match self.server.node(Ino(ino.0)) {
             Ok(node) => reply.attr(&TTL, &attr::of_node(&node, self.server.owner)),
             Err(errno) => reply.error(errno),
@@ -118,7 +118,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.server.stats.count(Op::Other);
+        let _timing = self.server.stats.time(Op::Other);
         if self.opens_directories_itself {
             // Once, and the kernel opens directories by itself, and caches them.
             reply.error(Errno::ENOSYS);
@@ -136,7 +136,7 @@ impl Filesystem for MusicFilesystem {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.server.stats.count(Op::Readdir);
+        let _timing = self.server.stats.time(Op::Readdir);
         let mut listing = Listing {
             server: &self.server,
             ino: Ino(ino.0),
@@ -164,7 +164,7 @@ impl Filesystem for MusicFilesystem {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.server.stats.count(Op::Readdir);
+        let _timing = self.server.stats.time(Op::Readdir);
         let mut listing = Listing {
             server: &self.server,
             ino: Ino(ino.0),
@@ -185,8 +185,8 @@ impl Filesystem for MusicFilesystem {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
             return reply.error(self.refuse());
         }
-        self.server.stats.count(Op::Open);
-        self.server.open(Ino(ino.0), reply);
+        let timing = self.server.stats.time(Op::Open);
+        self.server.open(Ino(ino.0), timing, reply);
     }
 
     fn read(
@@ -200,8 +200,8 @@ impl Filesystem for MusicFilesystem {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.server.stats.count(Op::Read);
-        self.server.read(fh, offset, size, reply);
+        let timing = self.server.stats.time(Op::Read);
+        self.server.read(fh, offset, size, timing, reply);
     }
 
     fn release(
@@ -214,7 +214,7 @@ impl Filesystem for MusicFilesystem {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.server.stats.count(Op::Release);
+        let _timing = self.server.stats.time(Op::Release);
         // Answered first: when the last handle is gone, an unmount that waits for that may end the
         // connection, and nothing can be answered any more. The kernel ignores the answer anyway.
         reply.ok();
@@ -222,7 +222,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn access(&self, _: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        self.server.stats.count(Op::Other);
+        let _timing = self.server.stats.time(Op::Other);
         // Not asked under default_permissions: the kernel decides by the attributes.
         match self.server.node(Ino(ino.0)) {
             Ok(_) if mask.contains(AccessFlags::W_OK) => reply.error(Errno::EROFS),
@@ -235,7 +235,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        self.server.stats.count(Op::Statfs);
+        let _timing = self.server.stats.time(Op::Statfs);
         let totals = self.server.library.totals();
         let blocks = totals.bytes.div_ceil(u64::from(BLOCK_BYTES));
         let entries = totals.files + totals.directories;
@@ -252,7 +252,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.server.stats.count(Op::Xattr);
+        let _timing = self.server.stats.time(Op::Xattr);
         let name = name.as_bytes();
         if !xattr::is_known(name) {
             return reply.error(Errno::ENODATA);
@@ -271,7 +271,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.server.stats.count(Op::Xattr);
+        let _timing = self.server.stats.time(Op::Xattr);
         match self.server.library.real_path(Ino(ino.0)) {
             Ok(Some(_)) => xattr::answer(&xattr::names(), size).send(reply),
             Ok(None) => xattr::answer(&[], size).send(reply),
@@ -280,7 +280,7 @@ impl Filesystem for MusicFilesystem {
     }
 
     fn readlink(&self, _: &Request, _: INodeNo, reply: ReplyData) {
-        self.server.stats.count(Op::Other);
+        let _timing = self.server.stats.time(Op::Other);
         reply.error(Errno::EINVAL);
     }
 
@@ -295,7 +295,7 @@ impl Filesystem for MusicFilesystem {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        self.server.stats.count(Op::Other);
+        let _timing = self.server.stats.time(Op::Other);
         reply.error(Errno::ENOTTY);
     }
 

@@ -28,4 +28,4 @@ mod xattr;
 pub use self::detach::UnmountError;
 pub use self::mount::{MountError, MountOptions, Mounted, mount};
 pub use self::preflight::{PreflightError, check as preflight};
-pub use self::stats::{FuseStats, Op};
+pub use self::stats::{FuseStats, LATENCY_BOUNDS, Latency, Op};

@@ -18,7 +18,7 @@ use crate::errno;
 use crate::handles::{HANDLES_MAX, Handle, Mode, OpenTable};
 use crate::rate_limit::RateLimit;
 use crate::readdir::Directory;
-use crate::stats::FuseStats;
+use crate::stats::{FuseStats, Timing};
 
 /// The largest read that the kernel asks for: 256 pages, which is its own limit too
 /// (`fc->max_pages_limit`). A FUSE thread keeps a buffer of this size at most.
@@ -86,10 +86,12 @@ impl Server {
     }
 
     /// Opens `ino` in a task.
-    pub(crate) fn open(self: &Arc<Self>, ino: Ino, reply: ReplyOpen) {
-        let server = Arc::clone(self);
-        self.runtime
-            .spawn(async move { server.finish_open(ino, reply).await });
+    pub(crate) fn open(self: &Arc<Self>, ino: Ino, timing: Timing<'_>, reply: ReplyOpen) {
+        let (server, started) = (Arc::clone(self), timing.hand_over());
+        self.runtime.spawn(async move {
+            let _timing = started.map(|started| server.stats.resume(started));
+            server.finish_open(ino, reply).await;
+        });
     }
 
     async fn finish_open(&self, ino: Ino, reply: ReplyOpen) {
@@ -160,7 +162,14 @@ impl Server {
     ///
     /// The answer is never shorter than what was asked for, but at the end of the file: the kernel
     /// would take it for the end.
-    pub(crate) fn read(self: &Arc<Self>, fh: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        timing: Timing<'_>,
+        reply: ReplyData,
+    ) {
         let Some(handle) = self.table.handle(fh.0) else {
             return reply.error(Errno::EBADF);
         };
@@ -176,9 +185,11 @@ impl Server {
         } else {
             reply
         };
-        let server = Arc::clone(self);
-        self.runtime
-            .spawn(async move { server.finish_read(&handle, offset, len, reply).await });
+        let (server, started) = (Arc::clone(self), timing.hand_over());
+        self.runtime.spawn(async move {
+            let _timing = started.map(|started| server.stats.resume(started));
+            server.finish_read(&handle, offset, len, reply).await;
+        });
     }
 
     /// Answers if all of the range is at hand; else gives the reply back.

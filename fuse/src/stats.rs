@@ -1,8 +1,14 @@
 //! Counters of the mount.
 
+mod latency;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::Notify;
+
+use latency::Histogram;
+pub(crate) use latency::Timing;
+pub use latency::{LATENCY_BOUNDS, Latency};
 
 /// The operations that are counted, by the name their metric label has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +67,21 @@ impl Op {
     }
 }
 
+/// What is counted of one operation. In cache lines of its own: threads that answer different
+/// operations need not wait for each other's counters.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct OpStats {
+    begun: AtomicU64,
+    latency: Histogram,
+}
+
 /// What a mount has done since it was made, and how many handles are open now.
 ///
 /// Counters only grow; they are read without a lock, so two of them may be a moment apart.
 #[derive(Debug, Default)]
 pub struct FuseStats {
-    ops: [AtomicU64; Op::ALL.len()],
+    ops: [OpStats; Op::ALL.len()],
     open_handles: AtomicU64,
     bytes_read: AtomicU64,
     invalidations: AtomicU64,
@@ -77,12 +92,18 @@ pub struct FuseStats {
 impl FuseStats {
     /// Operations that the kernel asked for, of any kind.
     pub fn ops_total(&self) -> u64 {
-        self.ops.iter().map(|count| count.load(Relaxed)).sum()
+        self.ops.iter().map(|op| op.begun.load(Relaxed)).sum()
     }
 
     /// Operations of one kind.
     pub fn ops(&self, op: Op) -> u64 {
-        self.ops[op as usize].load(Relaxed)
+        self.ops[op as usize].begun.load(Relaxed)
+    }
+
+    /// How long operations of one kind took, from the kernel's request to the answer. Those under
+    /// way are not among them.
+    pub fn latency(&self, op: Op) -> Latency {
+        self.histogram(op).read()
     }
 
     /// Files that are open now, once for every open(2) that is not closed.
@@ -105,8 +126,12 @@ impl FuseStats {
         self.invalidations_failed.load(Relaxed)
     }
 
-    pub(crate) fn count(&self, op: Op) {
-        self.ops[op as usize].fetch_add(1, Relaxed);
+    fn count(&self, op: Op) {
+        self.ops[op as usize].begun.fetch_add(1, Relaxed);
+    }
+
+    fn histogram(&self, op: Op) -> &Histogram {
+        &self.ops[op as usize].latency
     }
 
     pub(crate) fn count_read(&self, bytes: usize) {
