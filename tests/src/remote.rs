@@ -207,7 +207,8 @@ pub fn write_album(dir: &Path, tracks: usize, megabytes: u64) {
     let seconds = megabytes * 1_000_000 / 96_000 / tracks as u64 + 1;
     for track in 1..=tracks {
         sh(&format!(
-            "sox -R -n -r 44100 -b 16 -c 2 {dir:?}/{track}.flac synth {seconds} whitenoise; \
+            "sox -R -n -r 44100 -b 16 -c 2 {dir:?}/{track}.flac synth {longer} whitenoise \
+             trim {track}; \
              metaflac --set-tag=ARTIST=Noise --set-tag=ALBUM=Album --set-tag=TITLE=Track{track} \
              --set-tag=TRACKNUMBER={track} {dir:?}/{track}.flac"
         ));

@@ -1,5 +1,6 @@
 //! What can go wrong, and how errors look to a gRPC client.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use musicfs_core::error::{ErrorKind, with_causes};
@@ -24,6 +25,14 @@ pub enum ControlError {
         /// On what.
         path: PathBuf,
         /// Why it failed.
+        source: std::io::Error,
+    },
+    /// There can be no listener for monitors.
+    #[error("listen on {address} for metrics")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
         source: std::io::Error,
     },
     /// The description of the services is damaged.

@@ -1,10 +1,13 @@
-//! The control surface: gRPC on a unix socket, with standard health and reflection.
+//! The control surface: gRPC on a unix socket, with standard health and reflection; for monitors also
+//! health and metrics on a TCP port, if one is configured.
 //!
 //! The socket is the permission: mode 0600 in a directory 0700. What the daemon can do today answers
 //! for real; the rest of the contract says UNIMPLEMENTED.
 
 mod error;
 mod health;
+mod metrics;
+mod monitor;
 mod mount_check;
 mod peers;
 mod service;
@@ -27,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 pub use error::ControlError;
+pub use metrics::Operation;
+pub use monitor::MetricsListener;
 pub use socket::Socket;
 
 /// How long calls may go on after the end was asked for. A stream that its client keeps open, of
@@ -41,6 +46,8 @@ pub trait MountView: Send + Sync {
     fn open_file_handles(&self) -> u64;
     /// Requests that the kernel made since the mount.
     fn fuse_ops_total(&self) -> u64;
+    /// The same by kind, with how long the answers took.
+    fn operations(&self) -> Vec<Operation>;
 }
 
 /// A request to end the daemon.
@@ -84,11 +91,16 @@ pub struct ControlContext {
     pub stopping: CancellationToken,
 }
 
-/// Serves the control API until `context.stopping` is cancelled; the socket goes with it.
+/// Serves the control API until `context.stopping` is cancelled; the socket goes with it. Monitors are
+/// served on `metrics`.
 ///
 /// # Errors
 /// [`ControlError`] if reflection cannot be built: a fault of the program.
-pub fn serve(socket: Socket, context: ControlContext) -> Result<JoinHandle<()>, ControlError> {
+pub fn serve(
+    socket: Socket,
+    metrics: Option<MetricsListener>,
+    context: ControlContext,
+) -> Result<JoinHandle<()>, ControlError> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -101,29 +113,38 @@ pub fn serve(socket: Socket, context: ControlContext) -> Result<JoinHandle<()>, 
         .map_err(ControlError::Reflection)?;
     let stopping = context.stopping.clone();
     let health = tokio::spawn(health::report(reporter, context.clone()));
+    let monitor = metrics.map(|metrics| metrics.serve(context.clone(), health_service.clone()));
     let router = Server::builder()
         .add_service(PeersServer::new(peers::PeersService::new(context.clone())))
         .add_service(MusicFsServer::new(service::Service::new(context)))
         .add_service(health_service)
         .add_service(reflection_v1)
         .add_service(reflection_v1alpha);
-    Ok(tokio::spawn(async move {
+    let control = async move {
         let (listener, guard) = socket.into_parts();
         let incoming = UnixListenerStream::new(listener);
-        let served =
-            router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+        let ending = stopping.clone().cancelled_owned();
         let too_late = async {
             stopping.cancelled().await;
             tokio::time::sleep(END_WAIT_MAX).await;
         };
         tokio::select! {
-            served = served => {
+            served = router.serve_with_incoming_shutdown(incoming, ending) => {
                 if let Err(error) = served {
                     tracing::error!(%error, "the control socket failed");
                 }
             }
             () = too_late => tracing::debug!("clients that still listen are cut off"),
         }
+        guard
+    };
+    Ok(tokio::spawn(async move {
+        let monitor = async {
+            if let Some(monitor) = monitor {
+                monitor.await;
+            }
+        };
+        let (guard, ()) = tokio::join!(control, monitor);
         health.abort();
         drop(guard);
     }))

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ControlContext, MountView};
+use crate::{ControlContext, MountView, Operation};
 
 /// A peer called by its number.
 pub(crate) fn peer(number: u8, state: PeerState) -> PeerStatus {
@@ -95,6 +95,10 @@ impl MountView for NoMount {
 
     fn fuse_ops_total(&self) -> u64 {
         0
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        Vec::new()
     }
 }
 

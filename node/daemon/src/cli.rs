@@ -370,6 +370,7 @@ mod tests {
             ["--template", "$titel"],
             ["--name", "a/b"],
             ["--root", "../b"],
+            ["--metrics-listen", "9464"],
         ] {
             let error = parse(["musicfs", "mount", "/mnt"].iter().chain(&bad)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");

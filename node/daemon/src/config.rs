@@ -14,6 +14,7 @@ mod value;
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,9 +28,11 @@ pub(crate) use error::ConfigError;
 pub(crate) use file::{ConfigFile, Integrity, OriginEntry, Passthrough, ScannerProfile};
 pub(crate) use location::parse_location;
 pub(crate) use origin::{OriginConfig, OriginPlace};
-pub(crate) use peers::{PeerConfig, PkiFiles, parse_listen};
+pub(crate) use peers::{PeerConfig, PkiFiles, parse_peer_listen};
 pub(crate) use starter::STARTER;
-pub(crate) use value::{parse_log, parse_root, parse_size, parse_template, parse_umask};
+pub(crate) use value::{
+    parse_listen, parse_log, parse_root, parse_size, parse_template, parse_umask,
+};
 
 /// How long reads may go on after the end was asked for, unless configured (milliseconds).
 const DRAIN_TIMEOUT_MS_DEFAULT: u32 = 5000;
@@ -102,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) read_timeout: Duration,
     /// How this node meets others.
     pub(crate) peers: PeerConfig,
+    /// Where monitors are answered; `None`: nowhere.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// A tracing filter.
     pub(crate) log: String,
     /// Where music comes from; at least one, but under [`Purpose::Check`]. No id or place twice.
@@ -163,6 +168,7 @@ impl Config {
             complete_on_play: typed.complete_on_play.unwrap_or(true),
             read_timeout: read_timeout(typed)?,
             peers: PeerConfig::resolve(typed, environment)?,
+            metrics_listen: metrics_listen(typed)?,
             log: log(typed)?,
             origins: origin::resolve(origins, environment)?,
             paths: paths(typed, name, environment)?,
@@ -205,6 +211,7 @@ impl Config {
             scanner_profile: Some(self.scanner_profile),
             complete_on_play: Some(self.complete_on_play),
             read_timeout_ms: u32::try_from(self.read_timeout.as_millis()).ok(),
+            metrics_listen: self.metrics_listen.map(|address| address.to_string()),
             log: Some(self.log.clone()),
             origins: Some(self.origins.iter().map(origin).collect()),
             ..ConfigFile::default()
@@ -267,6 +274,12 @@ fn names(typed: &ConfigFile) -> Result<NameProfile, ConfigError> {
         value: text.to_owned(),
         expected: "write \"posix\", \"windows\" or \"fat\"",
     })
+}
+
+fn metrics_listen(typed: &ConfigFile) -> Result<Option<SocketAddr>, ConfigError> {
+    let text = typed.metrics_listen.as_deref();
+    text.map(|text| parse_listen("metrics_listen", text))
+        .transpose()
 }
 
 fn log(typed: &ConfigFile) -> Result<String, ConfigError> {
@@ -386,6 +399,7 @@ mod tests {
             "root = \"\"",
             "names = \"dos\"",
             "log = \"info,=,\"",
+            "metrics_listen = \"9464\"",
             "template = \"$titel\"",
             "cache_limit = \"10 apples\"",
             "cache_limit = \"1023Ki\"",

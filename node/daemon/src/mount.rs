@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_control::{ReloadOrder, ReloadOutcome, ShutdownOrder};
+use musicfs_control::{ControlError, ReloadOrder, ReloadOutcome, ShutdownOrder};
 use musicfs_core::error::{ErrorKind, with_causes};
 use musicfs_core::id::OriginId;
 use musicfs_core::origin::{OriginError, OriginKind, Refusal};
@@ -52,7 +52,7 @@ pub(crate) enum MountError {
     Library(#[from] musicfs_library::Error),
     /// The control socket cannot be served.
     #[error(transparent)]
-    Control(#[from] musicfs_control::ControlError),
+    Control(#[from] ControlError),
 }
 
 impl MountError {
@@ -76,6 +76,9 @@ impl MountError {
                 ErrorKind::Exhausted => Some("make room on that disk"),
                 _ => None,
             },
+            Self::Control(ControlError::Listen { .. }) => {
+                Some("end what listens there, or name another address with metrics_listen")
+            }
             Self::Mount(_) | Self::Unmount(_) | Self::Library(_) | Self::Control(_) => None,
         }
     }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use musicfs_control::{ControlContext, MountView, ReloadOutcome, Socket, SocketPath};
-use musicfs_fuse::{FuseStats, MountOptions};
+use musicfs_control::{
+    ControlContext, MetricsListener, MountView, Operation, ReloadOutcome, Socket, SocketPath,
+};
+use musicfs_fuse::{FuseStats, LATENCY_BOUNDS, Latency, MountOptions, Op};
 use musicfs_index::{Index, Layout, Opened};
 use musicfs_library::Library;
 use tokio::runtime::Handle;
@@ -53,6 +55,21 @@ impl MountView for View {
     fn fuse_ops_total(&self) -> u64 {
         self.stats.ops_total()
     }
+
+    fn operations(&self) -> Vec<Operation> {
+        let operation = |op: Op| {
+            let Latency { buckets, sum } = self.stats.latency(op);
+            let slower = buckets.last().copied().unwrap_or(0);
+            Operation {
+                name: op.name(),
+                begun: self.stats.ops(op),
+                buckets: LATENCY_BOUNDS.into_iter().zip(buckets).collect(),
+                slower,
+                sum,
+            }
+        };
+        Op::ALL.into_iter().map(operation).collect()
+    }
 }
 
 /// Starts an instance: when this returns, the mount answers from the index, and scans go on.
@@ -77,10 +94,7 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
         // With an index, an origin that is away stays listed. Without one there is nothing to show.
         origins::check(&ports, origins::CHECK_TIMEOUT).await?;
     }
-    let socket = Socket::bind(SocketPath {
-        socket: config.paths.socket.clone(),
-        link: config.paths.socket_link.clone(),
-    })?;
+    let (socket, metrics) = listeners(config).await?;
     let cache = cache::open(config, &ports)?;
     let library = Arc::new(Library::start(index, origins.setups(), cache).await?);
     if opened != Opened::Existing {
@@ -109,7 +123,7 @@ pub(crate) async fn start(config: &Config) -> Result<Running, MountError> {
         started,
         stopping: stopping.clone(),
     };
-    let control = musicfs_control::serve(socket, context)?;
+    let control = musicfs_control::serve(socket, metrics, context)?;
     let milliseconds = started.elapsed().as_millis();
     tracing::info!(instance = %config.name, milliseconds, "ready");
     let drain = config.drain_timeout;
@@ -194,6 +208,20 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
     keys.sort_unstable();
     keys.dedup();
     keys
+}
+
+/// Listens for clients, and for monitors if that is configured.
+async fn listeners(config: &Config) -> Result<(Socket, Option<MetricsListener>), MountError> {
+    let socket = Socket::bind(SocketPath {
+        socket: config.paths.socket.clone(),
+        link: config.paths.socket_link.clone(),
+    })?;
+    let Some(address) = config.metrics_listen else {
+        return Ok((socket, None));
+    };
+    let metrics = MetricsListener::bind(address).await?;
+    tracing::info!(address = %metrics.address(), "monitors are answered");
+    Ok((socket, Some(metrics)))
 }
 
 fn layout(config: &Config) -> Layout {

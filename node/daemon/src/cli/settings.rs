@@ -131,6 +131,10 @@ pub(crate) struct SettingsArgs {
     /// The key of that certificate
     #[arg(long, env = "MUSICFS_PEER_KEY", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) peer_key: Option<PathBuf>,
+    /// Answer monitors there: health over gRPC, and metrics at /metrics [default: nowhere]
+    #[arg(long, env = "MUSICFS_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    #[arg(value_parser = metrics_listen)]
+    pub(crate) metrics_listen: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or a filter [default: info]
     #[arg(long, env = "MUSICFS_LOG", value_name = "FILTER", value_parser = log)]
     pub(crate) log: Option<String>,
@@ -192,6 +196,7 @@ impl SettingsArgs {
             peer_ca: self.peer_ca.clone(),
             peer_cert: self.peer_cert.clone(),
             peer_key: self.peer_key.clone(),
+            metrics_listen: self.metrics_listen.clone(),
             log: self.log.clone(),
             origins: (!origins.is_empty()).then_some(origins),
         })
@@ -287,7 +292,7 @@ fn peer_upload_limit(text: &str) -> Result<String, String> {
 }
 
 fn peer_listen(text: &str) -> Result<String, String> {
-    match config::parse_listen(text) {
+    match config::parse_peer_listen(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(told(&error)),
     }
@@ -295,6 +300,13 @@ fn peer_listen(text: &str) -> Result<String, String> {
 
 fn size(key: &'static str, text: &str) -> Result<String, String> {
     match config::parse_size(key, text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(told(&error)),
+    }
+}
+
+fn metrics_listen(text: &str) -> Result<String, String> {
+    match config::parse_listen("metrics_listen", text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(told(&error)),
     }
@@ -384,6 +396,13 @@ mod tests {
             let error = settings(&[]).to_file(Some(origin)).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
         }
+    }
+
+    #[test]
+    fn monitors_can_be_answered_where_a_flag_says() {
+        let file = settings(&["--metrics-listen=127.0.0.1:0"]).to_file(None);
+        let address = file.unwrap().metrics_listen;
+        assert_eq!(address.as_deref(), Some("127.0.0.1:0"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::ConfigError;
 use super::location::is_secret;
 
 /// The keys of the file, in the order in which it is written.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 32] = [
     "mount_point",
     "template",
     "root",
@@ -43,6 +43,7 @@ const KEYS: [&str; 31] = [
     "peer_ca",
     "peer_cert",
     "peer_key",
+    "metrics_listen",
     "log",
     "origins",
 ];
@@ -173,6 +174,9 @@ pub(crate) struct ConfigFile {
     /// The certificate's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) peer_key: Option<PathBuf>,
+    /// Where monitors are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics_listen: Option<String>,
     /// What is logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
@@ -322,6 +326,7 @@ impl ConfigFile {
             peer_ca: self.peer_ca.or(lower.peer_ca),
             peer_cert: self.peer_cert.or(lower.peer_cert),
             peer_key: self.peer_key.or(lower.peer_key),
+            metrics_listen: self.metrics_listen.or(lower.metrics_listen),
             log: self.log.or(lower.log),
             origins: self.origins.or(lower.origins),
         }

@@ -66,7 +66,11 @@ impl PeerConfig {
         let limit = typed.peer_upload_limit.as_deref();
         let limit = limit.map(|text| parse_size("peer_upload_limit", text));
         Ok(Self {
-            listen: typed.peer_listen.as_deref().map(parse_listen).transpose()?,
+            listen: typed
+                .peer_listen
+                .as_deref()
+                .map(parse_peer_listen)
+                .transpose()?,
             interfaces: list(&typed.peer_interfaces),
             mdns: typed.peer_mdns.unwrap_or(true),
             addresses,
@@ -101,7 +105,7 @@ impl PeerConfig {
 ///
 /// # Errors
 /// [`ConfigError::Value`] for anything else.
-pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+pub(crate) fn parse_peer_listen(text: &str) -> Result<SocketAddr, ConfigError> {
     let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let port = text.parse().map(|port: u16| SocketAddr::new(any, port));
     port.or_else(|_| text.parse())
@@ -161,10 +165,10 @@ mod tests {
 
     #[test]
     fn a_place_to_listen_is_a_port_or_an_address() {
-        assert_eq!(parse_listen("7").unwrap().port(), 7);
-        assert_eq!(parse_listen("[::1]:7").unwrap().to_string(), "[::1]:7");
+        assert_eq!(parse_peer_listen("7").unwrap().port(), 7);
+        assert_eq!(parse_peer_listen("[::1]:7").unwrap().to_string(), "[::1]:7");
         for wrong in ["", "x", "70000", "192.0.2.1", "host:7"] {
-            assert!(parse_listen(wrong).is_err(), "{wrong}");
+            assert!(parse_peer_listen(wrong).is_err(), "{wrong}");
         }
     }
 

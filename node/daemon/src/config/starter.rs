@@ -92,6 +92,9 @@ pub(crate) const STARTER: &str = r##"# Configuration of MusicFS. Everything here
 #peer_ca = "/etc/musicfs/ca.pem"
 #peer_cert = "/etc/musicfs/node.pem"
 #peer_key = "/etc/musicfs/node.key"
+# Where monitors find health (gRPC) and metrics (HTTP, /metrics); whoever reaches it may ask. Off by
+# default.
+#metrics_listen = "127.0.0.1:9464"
 
 # What is logged: error, warn, info, debug, trace, or a filter such as "info,musicfs_origins=debug".
 #log = "info"

@@ -1,5 +1,7 @@
 //! The values that are more than their type: checked where they are typed, flag or file.
 
+use std::net::SocketAddr;
+
 use musicfs_core::names::NAME_LEN_MAX;
 use musicfs_core::template::Template;
 
@@ -92,6 +94,18 @@ pub(crate) fn parse_root(text: &str) -> Result<String, ConfigError> {
     Ok(text.to_owned())
 }
 
+/// Reads where to listen: an address and a port.
+///
+/// # Errors
+/// [`ConfigError::Value`] for anything else; names are not looked up.
+pub(crate) fn parse_listen(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Value {
+        key,
+        value: text.to_owned(),
+        expected: "write an address and a port, such as \"127.0.0.1:9464\" or \"[::1]:9464\"",
+    })
+}
+
 /// Checks a logging filter.
 ///
 /// # Errors
@@ -175,6 +189,29 @@ mod tests {
         assert_eq!(size_text(20_000_000_000), "20G");
         let got = parse_size("cache_limit", "lots").unwrap_err().to_string();
         assert!(got.contains("cache_limit") && got.contains("20G"), "{got}");
+    }
+
+    #[test]
+    fn one_listens_on_an_address_and_a_port() {
+        for good in ["127.0.0.1:9464", "0.0.0.0:0", "[::1]:9464", "[::]:1"] {
+            let address = parse_listen("metrics_listen", good).unwrap();
+            assert_eq!(address.to_string(), good);
+        }
+        for bad in [
+            "",
+            "9464",
+            ":9464",
+            "localhost:9464",
+            "127.0.0.1",
+            "::1:9464",
+            "1.2.3.4:70000",
+        ] {
+            let error = parse_listen("metrics_listen", bad).unwrap_err();
+            assert!(
+                error.to_string().contains("metrics_listen"),
+                "{bad:?}: {error}"
+            );
+        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn every_listed_key_is_one_that_the_file_takes_and_no_other() {
         peer_ca = "/ca"
         peer_cert = "/cert"
         peer_key = "/key"
+        metrics_listen = "127.0.0.1:9464"
         log = "debug"
         [[origins]]
         id = "nas"
