@@ -205,10 +205,12 @@ pub fn write_album(dir: &Path, tracks: usize, megabytes: u64) {
     fs::create_dir_all(dir).unwrap();
     // Noise in 16 bit stereo, as sox makes it, takes about 96 KB a second.
     let seconds = megabytes * 1_000_000 / 96_000 / tracks as u64 + 1;
+    // The noise is the same each time: a track begins a second later than the one before.
+    let longer = seconds + tracks as u64;
     for track in 1..=tracks {
         sh(&format!(
             "sox -R -n -r 44100 -b 16 -c 2 {dir:?}/{track}.flac synth {longer} whitenoise \
-             trim {track}; \
+             trim {track} {seconds}; \
              metaflac --set-tag=ARTIST=Noise --set-tag=ALBUM=Album --set-tag=TITLE=Track{track} \
              --set-tag=TRACKNUMBER={track} {dir:?}/{track}.flac"
         ));

@@ -38,10 +38,10 @@ fn an_album_is_fetched_from_the_origin_once(place: Place) {
         assert!(chatter < CHATTER_BYTES_MAX, "{chatter} bytes of packets");
         let peers = house.peers(node).into_iter();
         let received: u64 = peers.map(|peer| peer["bytes_in"].as_u64().unwrap()).sum();
-        // The headers were there, and may come again as part of a chunk.
+        // The headers were there. Chunks at the ends of parts that are fetched apart come twice.
         let missing = album - before.content;
         assert!(
-            (missing..=album).contains(&received),
+            (missing..=album + album / 8).contains(&received),
             "{received} bytes from peers, {missing} of {album} missing"
         );
     }
@@ -87,8 +87,8 @@ fn a_file_that_changed_never_comes_from_a_node_that_has_it_as_it_was() {
     // Another file in the place of the first, as long and with the same tags.
     let (file, original) = house.pairs(2).remove(0);
     let old = tree::hash(&original);
-    let audio_from_its_end = "import sys; path = sys.argv[1]; data = bytearray(open(path, 'rb').read())\n\
-                              half = len(data) // 2; data[half:] = data[half:][::-1]\n\
+    let audio_from_its_end = "import sys; path = sys.argv[1]; data = bytearray(open(path, 'rb').read()); \
+                              half = len(data) // 2; data[half:] = data[half:][::-1]; \
                               open(path, 'wb').write(data)";
     sh(&format!(
         "/usr/bin/python3 -c {audio_from_its_end:?} {original:?}"
