@@ -8,7 +8,6 @@
 mod bytes;
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,14 +18,17 @@ use musicfs_core::id::NodeId;
 use musicfs_core::manifest::{ChunkHash, Manifest};
 use musicfs_core::peer::{Held, Peer, PeerError, Peers};
 use musicfs_core::version::VersionKey;
-use musicfs_store::{Object, Provenance};
+use musicfs_store::{Object, Provenance, Store};
 
 use super::{Fetcher, RemoteFile, blocking};
-use bytes::covering;
 pub(super) use bytes::{PeerBytes, PeerFile};
 
 /// How much of what is stored is compared with a new manifest: the header tier of nearly every file.
 const COMPARED_BYTES_MAX: u64 = 4 << 20;
+
+/// Chunks of a manifest that are looked up among those of other content: 300 MB of a file, in some ten
+/// milliseconds, once.
+const CHUNKS_LOOKED_UP_MAX: usize = 4_096;
 
 /// Bytes behind each other that one holder is asked for before the next one's turn comes.
 const TURN_BYTES: u64 = 8 << 20;
@@ -44,6 +46,8 @@ pub(super) struct Hearsay {
 struct Claim {
     by: NodeId,
     manifest: Arc<Manifest>,
+    /// Chunks of it that other content in this node's own cache has too.
+    near: Arc<HashSet<ChunkHash>>,
 }
 
 impl Hearsay {
@@ -123,56 +127,64 @@ impl PeerSource {
         file: &Arc<RemoteFile>,
         at: u64,
     ) -> Result<PeerFile, PeerError> {
-        let own = file.object.manifest();
-        let mut near = HashSet::new();
-        let manifest = match own {
-            Some(own) => Some(own),
-            None => {
-                let manifest = self.claimed(file).await?;
-                self.receive(file).await;
-                if let Some(manifest) = &manifest {
-                    near = chunks_near(file, manifest.clone(), at..self.limit(at)).await;
-                }
-                manifest
-            }
-        };
-        Ok(PeerFile {
+        if let Some(own) = file.object.manifest() {
+            return Ok(self.ready(file, Some(own), Arc::default(), at));
+        }
+        let claim = self.claimed(file).await?;
+        self.receive(file).await;
+        Ok(match claim {
+            Some(claim) => self.ready(file, Some(claim.manifest), claim.near, at),
+            None => self.ready(file, None, Arc::default(), at),
+        })
+    }
+
+    fn ready(
+        &self,
+        file: &Arc<RemoteFile>,
+        manifest: Option<Arc<Manifest>>,
+        near: Arc<HashSet<ChunkHash>>,
+        at: u64,
+    ) -> PeerFile {
+        PeerFile {
             peer: self.peer.clone(),
             file: file.clone(),
             manifest,
             near,
             spare: file.hearsay.take_spare(at),
-        })
+        }
     }
 
-    /// The manifest that this file is fetched under; if there is none yet, this peer's becomes it.
-    /// `None` if it has none.
-    async fn claimed(&self, file: &Arc<RemoteFile>) -> Result<Option<Arc<Manifest>>, PeerError> {
-        let known = file.hearsay.claim().clone();
-        if let Some(claim) = known {
-            return Ok(match self.held {
-                Held::Complete => Some(claim.manifest),
-                Held::Ranges(_) => None,
-            });
-        }
+    /// What this file is fetched under; if that is nothing yet, this peer's manifest becomes it. `None`
+    /// if it has none.
+    async fn claimed(&self, file: &Arc<RemoteFile>) -> Result<Option<Claim>, PeerError> {
         if self.held != Held::Complete {
             return Ok(None);
         }
+        let known = file.hearsay.claim().clone();
+        if known.is_some() {
+            return Ok(known);
+        }
         let (version, size) = (file.object.version(), file.object.size());
         let manifest = self.peer.manifest(version, size).await?;
-        let (object, claimed) = (file.object.clone(), manifest.clone());
+        let (object, store) = (file.object.clone(), file.fetcher.store.clone());
+        let claimed = manifest.clone();
+        let looked = blocking(move || {
+            let is_false = contradicts(&object, &claimed);
+            (is_false, chunks_near(&store, &claimed))
+        });
         // If the runtime ends, nobody reads any more.
-        let is_false = blocking(move || contradicts(&object, &claimed)).await;
-        if is_false.unwrap_or(false) {
-            return Err(PeerError::FalseManifest {
-                peer: self.peer.id(),
-                version,
-            });
-        }
+        let (is_false, near) = looked.await.unwrap_or_default();
         let by = self.peer.id();
+        if is_false {
+            return Err(PeerError::FalseManifest { peer: by, version });
+        }
         let mut claim = file.hearsay.claim();
-        let claim = claim.get_or_insert(Claim { by, manifest });
-        Ok(Some(claim.manifest.clone()))
+        let claim = claim.get_or_insert(Claim {
+            by,
+            manifest,
+            near: Arc::new(near),
+        });
+        Ok(Some(claim.clone()))
     }
 
     async fn receive(&self, file: &RemoteFile) {
@@ -207,20 +219,11 @@ fn contradicts(object: &Object, manifest: &Manifest) -> bool {
     false
 }
 
-/// The chunks of `range` that other content in this node's own cache has too.
-async fn chunks_near(
-    file: &RemoteFile,
-    manifest: Arc<Manifest>,
-    range: Range<u64>,
-) -> HashSet<ChunkHash> {
-    let store = file.fetcher.store.clone();
-    let look = move || {
-        let (wanted, _) = covering(&manifest, range);
-        let is_near = |hash: &ChunkHash| matches!(store.find_chunk(hash), Ok(Some(_)));
-        let near = wanted.into_iter().map(|chunk| chunk.hash).filter(is_near);
-        near.collect()
-    };
-    blocking(look).await.unwrap_or_default()
+/// The chunks of a manifest that other content in the cache has too.
+fn chunks_near(store: &Arc<Store>, manifest: &Manifest) -> HashSet<ChunkHash> {
+    let hashes = manifest.chunks.iter().map(|(hash, _)| *hash);
+    let is_near = |hash: &ChunkHash| matches!(store.find_chunk(hash), Ok(Some(_)));
+    hashes.take(CHUNKS_LOOKED_UP_MAX).filter(is_near).collect()
 }
 
 impl RemoteFile {

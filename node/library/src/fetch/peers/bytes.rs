@@ -17,7 +17,7 @@ pub(in crate::fetch) struct PeerFile {
     pub(super) file: Arc<RemoteFile>,
     pub(super) manifest: Option<Arc<Manifest>>,
     /// Chunks that need not be asked for.
-    pub(super) near: HashSet<ChunkHash>,
+    pub(super) near: Arc<HashSet<ChunkHash>>,
     pub(super) spare: Option<Bytes>,
 }
 
@@ -74,7 +74,7 @@ impl PeerFile {
 }
 
 /// The chunks that hold `range`, and where the first of them starts.
-pub(super) fn covering(manifest: &Manifest, range: Range<u64>) -> (Vec<WantedChunk>, u64) {
+fn covering(manifest: &Manifest, range: Range<u64>) -> (Vec<WantedChunk>, u64) {
     let holds = |span: &Range<u64>| span.start < range.end && range.start < span.end;
     let spans = manifest.spans().filter(|(_, span)| holds(span));
     let mut at = range.start;
