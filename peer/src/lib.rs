@@ -11,7 +11,6 @@ mod cluster;
 mod code;
 mod credentials;
 mod digest;
-#[allow(dead_code, reason = "being written")]
 mod discovery;
 mod error;
 mod file;
@@ -19,10 +18,8 @@ mod file;
 mod have;
 mod identity;
 mod keys;
-#[allow(dead_code, reason = "being written")]
 mod mesh;
 mod node;
-#[allow(dead_code, reason = "being written")]
 mod policy;
 #[allow(dead_code, unused_imports, reason = "being written")]
 mod session;

@@ -59,6 +59,8 @@ pub(crate) struct Local {
     pub(crate) version: String,
     /// The UDP port that it accepts connections on; 0 if it accepts none.
     pub(crate) listen_port: u16,
+    /// What this program drew when it started.
+    pub(crate) start: u64,
     /// What it lets others have.
     pub(crate) holdings: Arc<dyn Holdings>,
     /// What it announces of that. Somebody runs it.
@@ -78,6 +80,8 @@ pub(crate) struct Introduced {
     pub(crate) version: String,
     /// The UDP port that it accepts connections on; 0 if it accepts none.
     pub(crate) listen_port: u16,
+    /// What its program drew when it started.
+    pub(crate) start: u64,
     /// The minor version of the protocol that it speaks.
     pub(crate) minor: u32,
 }

@@ -4,7 +4,7 @@
 #
 # Rows of remote: mount album first first-long line scan walk traffic (all, if none is named; about
 # 25 minutes). What it compares with is installed if it is missing.
-# Rows of peers: loopback free gigabit fast first.
+# Rows of peers: loopback free gigabit fast first strangers.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/musicfs-target}"

@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 /// What libraries say that helps nobody. The tag library's remarks name no file; what they lead to is
 /// logged with its name. The FUSE library calls it an error when the kernel no longer waits for a
-/// reply, as it does for interrupted requests and for those that an unmount cuts off.
-const SILENT: &str = "lofty=off,fuser::reply=off";
+/// reply, as it does for interrupted requests and for those that an unmount cuts off. The UDP library warns
+/// of every address that this host has no way to; which of them are tried is not up to the user.
+const SILENT: &str = "lofty=off,fuser::reply=off,quinn_udp=off";
 
 /// Starts logging with a filter that the configuration has checked.
 ///

@@ -55,14 +55,14 @@ pub(crate) enum Source {
 /// The addresses known. All are in their canonical form.
 #[derive(Debug)]
 pub(crate) struct Book {
-    candidates: BTreeMap<SocketAddr, Candidate>,
+    places: BTreeMap<SocketAddr, Place>,
     /// The nodes found behind sources that stand for one node each.
     owners: BTreeMap<Source, NodeId>,
     chance: Chance,
 }
 
 #[derive(Debug)]
-struct Candidate {
+struct Place {
     /// Not empty, unless nobody speaks of it any more while it is being tried.
     sources: BTreeSet<Source>,
     /// Which node answered there.
@@ -102,7 +102,7 @@ impl Source {
     }
 }
 
-impl Candidate {
+impl Place {
     fn new(now: Timestamp) -> Self {
         Self {
             sources: BTreeSet::new(),
@@ -133,7 +133,7 @@ impl Candidate {
 impl Book {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            candidates: BTreeMap::new(),
+            places: BTreeMap::new(),
             owners: BTreeMap::new(),
             chance: Chance::new(seed),
         }
@@ -146,21 +146,20 @@ impl Book {
             .filter(is_dialable)
             .take(source.addresses_max())
             .collect();
-        for (address, candidate) in &mut self.candidates {
+        for (address, place) in &mut self.places {
             if !told.contains(address) {
-                candidate.sources.remove(source);
+                place.sources.remove(source);
             }
         }
-        self.candidates.retain(|_, candidate| candidate.is_kept());
+        self.places.retain(|_, place| place.is_kept());
         for address in told {
-            if self.candidates.contains_key(&address) || source.is_configured() || self.make_room()
-            {
+            if self.places.contains_key(&address) || source.is_configured() || self.make_room() {
                 self.add(now, address, source);
             }
         }
         let is_kept = |source: &Source| {
-            let mut all = self.candidates.values();
-            all.any(|candidate| candidate.sources.contains(source))
+            let mut all = self.places.values();
+            all.any(|place| place.sources.contains(source))
         };
         let gone: Vec<_> = self
             .owners
@@ -184,18 +183,18 @@ impl Book {
         if next > now {
             return None;
         }
-        let chosen = self.candidates.get_mut(&address)?;
+        let chosen = self.places.get_mut(&address)?;
         chosen.is_dialling = true;
         let node = self.node_at(&address);
-        let chosen = self.candidates.get(&address)?;
-        let beside = self.candidates.iter().filter(|(other, candidate)| {
+        let chosen = self.places.get(&address)?;
+        let beside = self.places.iter().filter(|(other, place)| {
             let is_same_node = node.is_some() && self.node_at(other) == node;
-            **other != address && (candidate.is_beside(chosen) || is_same_node)
+            **other != address && (place.is_beside(chosen) || is_same_node)
         });
         let beside: Vec<_> = beside.map(|(other, _)| *other).collect();
         for other in beside {
-            if let Some(candidate) = self.candidates.get_mut(&other) {
-                candidate.next = candidate.next.max(now.plus(NEXT_ADDRESS_AFTER));
+            if let Some(place) = self.places.get_mut(&other) {
+                place.next = place.next.max(now.plus(NEXT_ADDRESS_AFTER));
             }
         }
         Some(address)
@@ -208,21 +207,21 @@ impl Book {
 
     /// Nothing that belongs to the cluster answered there.
     pub(crate) fn failed(&mut self, now: Timestamp, address: &SocketAddr) {
-        if let Some(candidate) = self.candidates.get_mut(address) {
-            candidate.proven = None;
+        if let Some(place) = self.places.get_mut(address) {
+            place.proven = None;
         }
         self.pause(now, address, |failures| failures.saturating_add(1));
     }
 
     /// A node answered there, of which [`Source::Met`] was told.
     pub(crate) fn answered(&mut self, address: &SocketAddr, node: NodeId) {
-        let Some(candidate) = self.candidates.get_mut(address) else {
+        let Some(place) = self.places.get_mut(address) else {
             return;
         };
-        candidate.is_dialling = false;
-        candidate.is_own = false;
-        candidate.proven = Some(node);
-        for source in &candidate.sources {
+        place.is_dialling = false;
+        place.is_own = false;
+        place.proven = Some(node);
+        for source in &place.sources {
             if matches!(source, Source::Service(_) | Source::Static(_)) {
                 self.owners.insert(source.clone(), node);
             }
@@ -231,11 +230,11 @@ impl Book {
 
     /// This node itself answered there.
     pub(crate) fn is_own(&mut self, now: Timestamp, address: &SocketAddr) {
-        if let Some(candidate) = self.candidates.get_mut(address) {
-            candidate.is_dialling = false;
-            candidate.is_own = true;
-            candidate.proven = None;
-            candidate.next = now.plus(OWN_AGAIN_AFTER);
+        if let Some(place) = self.places.get_mut(address) {
+            place.is_dialling = false;
+            place.is_own = true;
+            place.proven = None;
+            place.next = now.plus(OWN_AGAIN_AFTER);
         }
     }
 
@@ -261,19 +260,16 @@ impl Book {
             Source::Told { by, .. } => *by == node,
             _ => false,
         };
-        for candidate in self.candidates.values_mut() {
-            candidate.sources.retain(|source| !is_of_node(source));
+        for place in self.places.values_mut() {
+            place.sources.retain(|source| !is_of_node(source));
         }
-        self.candidates.retain(|_, candidate| candidate.is_kept());
+        self.places.retain(|_, place| place.is_kept());
         self.owners.retain(|source, _| !is_of_node(source));
     }
 
     /// Who said something about whom by [`Source::Told`].
     pub(crate) fn told_by(&self, by: NodeId) -> BTreeSet<NodeId> {
-        let sources = self
-            .candidates
-            .values()
-            .flat_map(|candidate| &candidate.sources);
+        let sources = self.places.values().flat_map(|place| &place.sources);
         let about = sources.filter_map(|source| match source {
             Source::Told { by: teller, node } if *teller == by => Some(*node),
             _ => None,
@@ -283,7 +279,7 @@ impl Book {
 
     /// Every address.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.candidates.keys().copied()
+        self.places.keys().copied()
     }
 
     /// The addresses at which `node` is taken to be.
@@ -297,39 +293,38 @@ impl Book {
     /// The addresses at which `node` answered.
     pub(crate) fn proven_of(&self, node: NodeId) -> Vec<SocketAddr> {
         let proven = self
-            .candidates
+            .places
             .iter()
-            .filter(|(_, candidate)| candidate.proven == Some(node));
+            .filter(|(_, place)| place.proven == Some(node));
         proven.map(|(address, _)| *address).collect()
     }
 
     /// How `node` came to be known: of several ways the first in the order of [`FoundBy`].
     pub(crate) fn found_by(&self, node: NodeId) -> Option<FoundBy> {
         let of_node = self
-            .candidates
+            .places
             .iter()
             .filter(|(address, _)| self.node_at(address) == Some(node));
-        let ways =
-            of_node.flat_map(|(_, candidate)| candidate.sources.iter().map(Source::found_by));
+        let ways = of_node.flat_map(|(_, place)| place.sources.iter().map(Source::found_by));
         ways.min()
     }
 
     /// True if `node` is at an address that is configured as such.
     pub(crate) fn is_static(&self, node: NodeId) -> bool {
         let is_static = |source: &Source| matches!(source, Source::Static(_));
-        self.candidates.iter().any(|(address, candidate)| {
-            self.node_at(address) == Some(node) && candidate.sources.iter().any(is_static)
+        self.places.iter().any(|(address, place)| {
+            self.node_at(address) == Some(node) && place.sources.iter().any(is_static)
         })
     }
 
     /// Nodes that others told of, each with one of its addresses.
     pub(crate) fn told(&self) -> BTreeMap<NodeId, SocketAddr> {
         let mut told = BTreeMap::new();
-        for (address, candidate) in &self.candidates {
-            if candidate.proven.is_some() || candidate.is_own {
+        for (address, place) in &self.places {
+            if place.proven.is_some() || place.is_own {
                 continue;
             }
-            for source in &candidate.sources {
+            for source in &place.sources {
                 if let Source::Told { node, .. } = source {
                     told.entry(*node).or_insert(*address);
                 }
@@ -341,17 +336,17 @@ impl Book {
     /// The node at an address: the one that answered there, else the one that answered at another
     /// address of the same source, else the one that somebody claims to be there.
     fn node_at(&self, address: &SocketAddr) -> Option<NodeId> {
-        let candidate = self.candidates.get(address)?;
-        if candidate.is_own || candidate.proven.is_some() {
-            return candidate.proven;
+        let place = self.places.get(address)?;
+        if place.is_own || place.proven.is_some() {
+            return place.proven;
         }
-        let found = candidate.sources.iter().find_map(|source| match source {
+        let found = place.sources.iter().find_map(|source| match source {
             Source::Met(node) => Some(*node),
             Source::Told { .. } => None,
             source => self.owners.get(source).copied(),
         });
         found.or_else(|| {
-            let mut claims = candidate.sources.iter().map(|source| match source {
+            let mut claims = place.sources.iter().map(|source| match source {
                 Source::Told { node, .. } => Some(*node),
                 _ => None,
             });
@@ -364,68 +359,60 @@ impl Book {
         &self,
         is_connected: impl Fn(NodeId) -> bool,
     ) -> Option<(Timestamp, SocketAddr)> {
-        let dialling = self
-            .candidates
-            .values()
-            .filter(|candidate| candidate.is_dialling);
+        let dialling = self.places.values().filter(|place| place.is_dialling);
         if dialling.count() >= DIALS_COUNT_MAX {
             return None;
         }
-        let idle = self
-            .candidates
-            .iter()
-            .filter(|(_, candidate)| !candidate.is_dialling);
+        let idle = self.places.iter().filter(|(_, place)| !place.is_dialling);
         let wanted = idle.filter(|(address, _)| !self.node_at(address).is_some_and(&is_connected));
-        wanted
-            .map(|(address, candidate)| (candidate.next, *address))
-            .min()
+        wanted.map(|(address, place)| (place.next, *address)).min()
     }
 
     fn add(&mut self, now: Timestamp, address: SocketAddr, source: &Source) {
-        let candidate = self
-            .candidates
+        let place = self
+            .places
             .entry(address)
-            .or_insert_with(|| Candidate::new(now));
-        candidate.told_at = now;
-        if !candidate.sources.insert(source.clone()) {
+            .or_insert_with(|| Place::new(now));
+        place.told_at = now;
+        if !place.sources.insert(source.clone()) {
             return;
         }
-        if matches!(source, Source::Service(_)) && !candidate.is_own {
+        if matches!(source, Source::Service(_)) && !place.is_own {
             // A node that has just started says so.
-            candidate.next = candidate.next.min(now);
+            place.next = place.next.min(now);
         }
     }
 
     /// Makes room for one more address that is not configured; false if there is none.
     fn make_room(&mut self) -> bool {
         let told = || {
-            self.candidates
+            self.places
                 .iter()
-                .filter(|(_, candidate)| !candidate.is_configured())
+                .filter(|(_, place)| !place.is_configured())
         };
         if told().count() < TOLD_COUNT_MAX {
             return true;
         }
         // What leads to a node that was met stays: it was earned by an answer.
-        let earned = |candidate: &Candidate| {
+        let earned = |place: &Place| {
             let is_met = |source: &Source| matches!(source, Source::Met(_));
-            candidate.proven.is_some() || candidate.sources.iter().any(is_met)
+            place.proven.is_some() || place.sources.iter().any(is_met)
         };
-        let idle = told().filter(|(_, candidate)| !candidate.is_dialling && !earned(candidate));
-        let oldest = idle.min_by_key(|(_, candidate)| candidate.told_at);
+        let idle = told().filter(|(_, place)| !place.is_dialling && !earned(place));
+        let oldest = idle.min_by_key(|(_, place)| place.told_at);
         match oldest.map(|(address, _)| *address) {
-            Some(address) => self.candidates.remove(&address).is_some(),
+            Some(address) => self.places.remove(&address).is_some(),
             None => false,
         }
     }
 
     fn pause(&mut self, now: Timestamp, address: &SocketAddr, count: impl Fn(u32) -> u32) {
-        if let Some(candidate) = self.candidates.get_mut(address) {
-            candidate.is_dialling = false;
-            candidate.failures = count(candidate.failures);
-            candidate.next = now.plus(self.chance.pause(candidate.failures));
-            if !candidate.is_kept() {
-                self.candidates.remove(address);
+        if let Some(place) = self.places.get_mut(address) {
+            place.is_dialling = false;
+            place.failures = count(place.failures);
+            place.next = now.plus(self.chance.pause(place.failures));
+            if !place.is_kept() {
+                self.places.remove(address);
             }
         }
     }

@@ -47,8 +47,6 @@ const KNOWN_ADDRESSES_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Roster {
     own: NodeId,
-    /// What this program drew when it started.
-    start: u64,
     book: Book,
     nodes: BTreeMap<NodeId, Node>,
     commands: VecDeque<Command>,
@@ -56,11 +54,10 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// A node that knows nobody yet; `start` is a number that no other start of a program draws.
-    pub(crate) fn new(own: NodeId, start: u64, seed: u64) -> Self {
+    /// A node that knows nobody yet.
+    pub(crate) fn new(own: NodeId, seed: u64) -> Self {
         Self {
             own,
-            start,
             book: Book::new(seed),
             nodes: BTreeMap::new(),
             commands: VecDeque::new(),
@@ -100,14 +97,30 @@ impl Roster {
         self.settle(now);
     }
 
-    /// A connection became a link. Exactly one of [`Command::Open`] and [`Command::Close`] follows for
-    /// it, at once or after a probe.
-    pub(crate) fn met(&mut self, now: Timestamp, met: Met) {
-        if met.node == self.own {
-            self.met_own(now, &met);
-        } else {
-            self.met_other(now, met);
+    /// What was dialled is this program itself.
+    pub(crate) fn met_itself(&mut self, now: Timestamp, dialled: &SocketAddr) {
+        self.book.is_own(now, dialled);
+        self.settle(now);
+    }
+
+    /// The other end, which this node may have dialled, has this node's key, or knows who else has it.
+    pub(crate) fn met_twin(
+        &mut self,
+        now: Timestamp,
+        address: SocketAddr,
+        dialled: Option<SocketAddr>,
+    ) {
+        if let Some(dialled) = &dialled {
+            self.book.rest(now, dialled);
         }
+        self.tell_twin(address);
+        self.settle(now);
+    }
+
+    /// A connection to another node became a link. Exactly one of [`Command::Open`] and
+    /// [`Command::Close`] follows for it, at once or after a probe.
+    pub(crate) fn met(&mut self, now: Timestamp, met: Met) {
+        self.welcome(now, met);
         self.settle(now);
     }
 
@@ -260,22 +273,7 @@ impl Roster {
         self.book.addresses().chain(linked).collect()
     }
 
-    fn met_own(&mut self, now: Timestamp, met: &Met) {
-        if met.start == self.start {
-            if let Some(dialled) = &met.dialled {
-                self.book.is_own(now, dialled);
-            }
-            self.close(met.link, Reason::Own);
-            return;
-        }
-        if let Some(dialled) = &met.dialled {
-            self.book.rest(now, dialled);
-        }
-        self.tell_twin(met.address);
-        self.close(met.link, Reason::Twin);
-    }
-
-    fn met_other(&mut self, now: Timestamp, met: Met) {
+    fn welcome(&mut self, now: Timestamp, met: Met) {
         let linked = self.nodes.values().filter(|node| !node.links.is_empty());
         let is_full = linked.count() >= NODES_COUNT_MAX;
         let node = self.nodes.get(&met.node);
@@ -303,6 +301,7 @@ impl Roster {
             Choice::Both => {
                 self.commands.push_back(Command::Open(link.met.link));
                 self.node_of(&link).links.push(link);
+                self.commands.push_back(Command::Tell);
             }
             Choice::Ask => {
                 let node = self.node_of(&link);

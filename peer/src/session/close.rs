@@ -27,6 +27,8 @@ pub(crate) enum CloseCode {
     Slow,
     /// It has as many connections as it takes.
     Full,
+    /// Another program that is connected to it, or is it, uses the key of the other end.
+    Twin,
 }
 
 /// Why one stream is given up, as the other end is told.
@@ -50,6 +52,9 @@ pub(crate) enum SessionError {
     /// The other end is this node.
     #[error("meet a node: it is this one")]
     Itself,
+    /// The other end has this node's key, and is another program.
+    #[error("meet a node: it has the key of this one")]
+    Twin,
     /// The other end speaks another major version of the protocol.
     #[error("understand a node: it speaks version {major} of the protocol")]
     Version {
@@ -103,7 +108,7 @@ pub(crate) enum Left {
 }
 
 impl CloseCode {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Ending,
         Self::Duplicate,
         Self::Itself,
@@ -112,6 +117,7 @@ impl CloseCode {
         Self::Unproven,
         Self::Slow,
         Self::Full,
+        Self::Twin,
     ];
 
     /// The number that stands for it, for ever.
@@ -125,6 +131,7 @@ impl CloseCode {
             Self::Unproven => 5,
             Self::Slow => 6,
             Self::Full => 7,
+            Self::Twin => 8,
         }
     }
 
@@ -143,6 +150,7 @@ impl CloseCode {
             Self::Unproven => "it does not believe who this node is",
             Self::Slow => "this node is too slow for it",
             Self::Full => "it takes no more connections",
+            Self::Twin => "it knows another program with the key of this node",
         }
     }
 }

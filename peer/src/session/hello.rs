@@ -39,11 +39,6 @@ pub(super) async fn meet(
     let binding = exported
         .as_ref()
         .map(|exported| Binding::sign(&local.node_key, role, exported));
-    // Checked ahead of any word: with certificates it is known already.
-    let own = local.node_key.id();
-    if node == Some(own) {
-        return Err(SessionError::Itself);
-    }
     let (telling, (hearing, hello)) =
         tokio::try_join!(say(connection, local, binding), hear(connection))?;
     if hello.major != wire::MAJOR {
@@ -57,8 +52,12 @@ pub(super) async fn meet(
         }
         (None, None) => return Err(SessionError::Unbound),
     };
-    if node == own {
-        return Err(SessionError::Itself);
+    if node == local.node_key.id() {
+        let is_itself = hello.start == local.start;
+        return Err(match is_itself {
+            true => SessionError::Itself,
+            false => SessionError::Twin,
+        });
     }
     Ok(Met {
         node,
@@ -72,6 +71,7 @@ pub(super) async fn meet(
 pub(super) fn refuse(connection: &Connection, error: &SessionError) {
     let code = match error {
         SessionError::Itself => CloseCode::Itself,
+        SessionError::Twin => CloseCode::Twin,
         SessionError::Version { .. } => CloseCode::Version,
         SessionError::Unnamed(_) | SessionError::Unbound | SessionError::Unproven(_) => {
             CloseCode::Unproven
@@ -89,6 +89,7 @@ impl Introduced {
             name: printable(&hello.name),
             version: printable(&hello.version),
             listen_port: hello.listen_port,
+            start: hello.start,
             minor: hello.minor,
         }
     }
@@ -106,6 +107,7 @@ async fn say(
         version: printable(&local.version),
         listen_port: local.listen_port,
         binding,
+        start: local.start,
     });
     let over = |error| SessionError::Ended(Ended::of(error));
     let mut stream = connection.open_uni().await.map_err(over)?;

@@ -60,6 +60,8 @@ pub(crate) struct Hello {
     pub(crate) listen_port: u16,
     /// Who it is, where certificates do not say that.
     pub(crate) binding: Option<Binding>,
+    /// What its program drew when it started.
+    pub(crate) start: u64,
 }
 
 /// A node, and where it can be reached.
@@ -112,6 +114,7 @@ impl Hello {
             version: self.version.clone(),
             listen_port: self.listen_port.into(),
             binding: binding.unwrap_or_default(),
+            start: self.start,
         }
     }
 
@@ -134,6 +137,7 @@ impl Hello {
             version: hello.version,
             listen_port: listen_port.map_err(|_| Violation("a port above 65535"))?,
             binding,
+            start: hello.start,
         })
     }
 }

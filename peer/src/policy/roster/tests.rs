@@ -15,9 +15,9 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// Node 5, whose program drew 50.
+/// Node 5.
 fn roster() -> Roster {
-    Roster::new(node(5), 50, 7)
+    Roster::new(node(5), 7)
 }
 
 fn commands(roster: &mut Roster) -> Vec<Command> {
@@ -210,7 +210,7 @@ fn of_two_programs_with_one_key_the_first_stays_and_it_is_said_once() {
     }
     assert_eq!(in_use(&roster, 6), Some(1));
     // The one that is turned away hears it, and comes back seldom.
-    let mut second = Roster::new(node(6), 2, 3);
+    let mut second = Roster::new(node(6), 3);
     second.found(at(0), &Source::Static(0), &[address("10.0.0.5:1")]);
     commands(&mut second);
     let mut now = at(0);
@@ -236,22 +236,35 @@ fn of_two_programs_with_one_key_the_first_stays_and_it_is_said_once() {
 #[test]
 fn this_node_met_itself() {
     let mut roster = roster();
-    roster.found(at(0), &Source::Static(0), &[address("10.0.0.5:1")]);
-    commands(&mut roster);
-    roster.met(at(10), inbound(1, 5, 50, "10.0.0.5:1"));
-    roster.met(at(10), outbound(2, 5, 50, "10.0.0.5:1"));
-    assert_eq!(verdicts(&mut roster), ["close 1 Own", "close 2 Own"]);
+    let own = address("10.0.0.5:1");
+    roster.found(at(0), &Source::Static(0), &[own]);
+    assert_eq!(commands(&mut roster), [Command::Dial(own)]);
+    roster.met_itself(at(10), &own);
+    assert_eq!(commands(&mut roster), []);
     assert!(roster.nodes().is_empty());
     assert!(roster.poll_deadline() > Some(at(60_000)));
-    // Another program with its key is told of.
-    roster.met(at(20), inbound(3, 5, 51, "10.0.0.55:1"));
-    roster.met(at(30), inbound(4, 5, 51, "10.0.0.55:1"));
-    let all = commands(&mut roster);
-    assert!(all.contains(&Command::Close(LinkId(3), Reason::Twin)));
-    let told = Command::Report(Report::OwnTwin {
-        address: address("10.0.0.55:1"),
-    });
-    assert_eq!(all.iter().filter(|command| **command == told).count(), 1);
+}
+
+#[test]
+fn another_program_with_the_key_of_this_node_is_told_of_once() {
+    let mut roster = roster();
+    let twin = address("10.0.0.55:1");
+    roster.found(at(0), &Source::Static(0), &[twin]);
+    commands(&mut roster);
+    roster.met_twin(at(10), address("10.0.0.56:1"), None);
+    let told = Report::OwnTwin {
+        address: address("10.0.0.56:1"),
+    };
+    assert_eq!(commands(&mut roster), [Command::Report(told)]);
+    let mut now = at(20);
+    for _ in 0..20 {
+        roster.met_twin(now, twin, Some(twin));
+        assert_eq!(commands(&mut roster), []);
+        now = roster.poll_deadline().unwrap();
+        roster.timeout(now);
+        assert_eq!(commands(&mut roster), [Command::Dial(twin)]);
+    }
+    assert!(now > at(300_000), "seldom: {now:?}");
 }
 
 #[test]

@@ -30,8 +30,6 @@ pub(crate) struct Met {
 pub(crate) enum Reason {
     /// Another link between the two stays.
     Surplus,
-    /// The other end is this node.
-    Own,
     /// Another program uses the same node key.
     Twin,
     /// As many nodes are connected as may be.

@@ -76,6 +76,7 @@ impl Node {
             name: setting.name.to_owned(),
             version: "1.2.3".to_owned(),
             listen_port: 4242,
+            start: u64::from(seed),
             holdings: memory.holdings(),
             have: have.clone(),
             uploads: Uploads::new(setting.rate),
@@ -187,6 +188,7 @@ pub(super) fn hello() -> crate::wire::News {
         version: "0".to_owned(),
         listen_port: 0,
         binding: None,
+        start: 0,
     })
 }
 

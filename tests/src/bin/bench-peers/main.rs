@@ -9,6 +9,7 @@
 mod ground;
 mod loopback;
 mod rows;
+mod strangers;
 mod table;
 
 use std::sync::LazyLock;

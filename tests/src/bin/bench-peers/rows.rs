@@ -7,6 +7,7 @@ use musicfs_tests::bench::{Family, HEAD_BYTES, read_all, read_at, timed};
 
 use crate::ground::{ALONE, Ground, HOLDER, PLAYER};
 use crate::loopback;
+use crate::strangers;
 use crate::table::Better::{High, Low};
 use crate::table::Table;
 
@@ -19,7 +20,7 @@ pub(crate) enum Measure {
     Lab(fn(&Ground, &mut Table)),
 }
 
-pub(crate) const ROWS: [(&str, Measure); 5] = [
+pub(crate) const ROWS: [(&str, Measure); 6] = [
     ("loopback", Measure::Here(loopback::measure)),
     (
         "free",
@@ -34,6 +35,7 @@ pub(crate) const ROWS: [(&str, Measure); 5] = [
         Measure::Lab(|ground, table| line(ground, table, "100mbit")),
     ),
     ("first", Measure::Lab(first)),
+    ("strangers", Measure::Lab(strangers::measure)),
 ];
 
 /// What is written to TCP at once.

@@ -22,7 +22,7 @@ fn four(seed: u64) -> World {
 
 #[test]
 fn nodes_that_find_each_other_at_once_end_with_one_link_each() {
-    for seed in 0..200 {
+    for seed in 0..60 {
         let mut world = four(seed);
         world.run(Duration::from_secs(10));
         world.assert_linked(&ALL_OF_FOUR, seed);
@@ -38,7 +38,7 @@ fn nodes_that_find_each_other_at_once_end_with_one_link_each() {
 
 #[test]
 fn one_static_address_is_enough_for_all() {
-    for seed in 0..100 {
+    for seed in 0..40 {
         let mut world = World::new(4, seed);
         for host in 1..4 {
             world.tell(host, Source::Static(0), &[world.address(0)]);
@@ -56,7 +56,7 @@ fn one_static_address_is_enough_for_all() {
 
 #[test]
 fn killed_programs_come_back_and_cuts_heal() {
-    for seed in 0..100 {
+    for seed in 0..40 {
         let mut world = four(seed);
         world.run(Duration::from_secs(seed % 30));
         for round in 0..5 {
@@ -100,7 +100,7 @@ fn killed_programs_come_back_and_cuts_heal() {
 
 #[test]
 fn copied_keys_are_told_of_and_nobody_flaps() {
-    for seed in 0..50 {
+    for seed in 0..20 {
         let mut world = four(seed);
         world.copy_key(2, 3);
         world.run(minutes(1));

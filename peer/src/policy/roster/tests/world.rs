@@ -86,7 +86,7 @@ impl World {
             let id = node(10 + index);
             let start = u64::from(index);
             Host {
-                roster: Roster::new(id, start, seed ^ start),
+                roster: Roster::new(id, seed ^ start),
                 id,
                 start,
                 address: address(&format!("10.0.0.{}:7", index + 1)),
@@ -137,7 +137,7 @@ impl World {
         let id = self.hosts[from].id;
         let start = self.hosts[to].start;
         self.hosts[to].id = id;
-        self.hosts[to].roster = Roster::new(id, start, start);
+        self.hosts[to].roster = Roster::new(id, start);
     }
 
     /// Cuts or mends the way between two hosts.
@@ -187,7 +187,7 @@ impl World {
         let (id, start) = (self.hosts[host].id, self.serial);
         self.hosts[host].start = start;
         self.hosts[host].is_up = true;
-        self.hosts[host].roster = Roster::new(id, start, start);
+        self.hosts[host].roster = Roster::new(id, start);
         if at_other_port {
             let port = self.hosts[host].address.port();
             self.hosts[host].address.set_port(port + 1);
@@ -291,6 +291,24 @@ impl World {
             ..
         } = self.connections[connection];
         let other = hosts[1 - end];
+        let now = self.now;
+        if self.hosts[other].id == self.hosts[hosts[end]].id {
+            self.connections[connection].ends = [End::Over; 2];
+            let is_itself = other == hosts[end];
+            let address = self.hosts[other].address;
+            for end in 0..2 {
+                let dialled = (end == 0).then_some(dialled);
+                let Some(roster) = self.at_end(connection, end) else {
+                    continue;
+                };
+                match dialled {
+                    Some(dialled) if is_itself => roster.met_itself(now, &dialled),
+                    _ if is_itself => {}
+                    _ => roster.met_twin(now, address, dialled),
+                }
+            }
+            return;
+        }
         let met = Met {
             link: Self::link(connection, end),
             node: self.hosts[other].id,
@@ -304,7 +322,6 @@ impl World {
             dialled: (end == 0).then_some(dialled),
         };
         self.connections[connection].ends[end] = End::Waiting;
-        let now = self.now;
         if let Some(roster) = self.at_end(connection, end) {
             roster.met(now, met);
         }
@@ -394,15 +411,13 @@ impl World {
     }
 
     fn close(&mut self, link: LinkId, reason: Reason) {
-        if reason != Reason::Own {
-            self.stirs.push(self.now);
-        }
+        self.stirs.push(self.now);
         let (connection, end) = (link.0 as usize / 2, link.0 as usize % 2);
         self.connections[connection].ends[end] = End::Over;
         let how = match reason {
             Reason::Surplus => Ending::Surplus,
             Reason::Twin => Ending::Twin,
-            Reason::Own | Reason::Full => Ending::Broken,
+            Reason::Full => Ending::Broken,
         };
         self.after(
             1,
