@@ -33,3 +33,6 @@ pub(crate) const MANIFEST_BYTES_MAX: u64 = 32 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Violation(pub(crate) &'static str);
+
+#[cfg(test)]
+mod tests;

@@ -35,12 +35,10 @@ impl Reply {
         self.code = code;
     }
 
-    /// Answers without a payload.
-    pub(super) async fn status(mut self, status: Status) {
-        let frame = Answer::of(status).to_frame();
-        if self.write(frame).await.is_ok() {
-            self.finish().await;
-        }
+    /// Answers without a payload; gives itself back, to be finished.
+    pub(super) async fn status(mut self, status: Status) -> Option<Self> {
+        self.write(Answer::of(status).to_frame()).await.ok()?;
+        Some(self)
     }
 
     /// Sends a part of the answer.
@@ -57,15 +55,21 @@ impl Reply {
         })
     }
 
+    /// Ends when the other end does not want any of it.
+    pub(super) fn unwanted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stopped = self.stream.stopped();
+        async move {
+            // Also at the end of the connection.
+            let _ = stopped.await;
+        }
+    }
+
     /// All was sent. The future ends when it has arrived, or is not wanted.
-    pub(super) fn finish(mut self) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn finish(mut self) -> impl Future<Output = ()> + Send + use<> {
         self.is_finished = true;
         // Fails only where the other end stopped it, and then `stopped` says so.
         let _ = self.stream.finish();
-        let stopped = self.stream.stopped();
-        async move {
-            let _ = stopped.await;
-        }
+        self.unwanted()
     }
 }
 

@@ -83,39 +83,55 @@ impl Session {
             Err(_) => reply.reset(StreamCode::Violation),
             Ok(Decoded::Refused(what)) => {
                 tracing::debug!(peer = %self.node, what, "refused a request");
-                reply.status(Status::Refused).await;
+                self.end(reply, Status::Refused).await;
             }
-            Ok(Decoded::Request(Request::Ping)) => reply.status(Status::Ok).await,
+            Ok(Decoded::Request(Request::Ping)) => self.end(reply, Status::Ok).await,
             Ok(Decoded::Request(request)) => self.answer_with_content(reply, request).await,
+        }
+    }
+
+    /// Answers without a payload, and nothing more.
+    async fn end(&self, reply: Reply, status: Status) {
+        if let Some(reply) = reply.status(status).await {
+            reply.finish().await;
         }
     }
 
     async fn answer_with_content(&self, reply: Reply, request: Request) {
         let (own, all) = (self.served.try_acquire(), self.local.uploads.slot());
         let (Ok(own), Some(all), false) = (own, all, self.telling.is_leaving()) else {
-            return reply.status(Status::Busy).await;
+            return self.end(reply, Status::Busy).await;
         };
         let _serving = Serving::new(&self.serving);
-        let payload = match request {
-            Request::Ping => return reply.status(Status::Ok).await,
-            Request::Manifest(version) => {
-                return self.send_manifest(reply, version).await;
-            }
-            Request::Chunks { version, hashes } => self.chunks_payload(version, &hashes).await,
-            Request::Ranges { version, ranges } => Ok(Payload::of_ranges(version, ranges)),
-        };
-        let sent = match payload {
-            Ok(payload) => self.send(reply, payload).await,
-            Err(status) => return reply.status(status).await,
+        let unwanted = reply.unwanted();
+        let sent = tokio::select! {
+            biased;
+            sent = self.give(reply, request) => sent,
+            // However long the disk takes, nobody waits for it any more.
+            () = unwanted => None,
         };
         // Its slot is for others while the last bytes are on their way.
         drop((own, all));
-        if let Some(arrived) = sent {
-            arrived.await;
+        if let Some(reply) = sent {
+            reply.finish().await;
         }
     }
 
-    async fn send_manifest(&self, mut reply: Reply, version: VersionKey) {
+    /// Answers with what was asked for; gives the reply back if it is to be finished.
+    async fn give(&self, reply: Reply, request: Request) -> Option<Reply> {
+        let payload = match request {
+            Request::Ping => Err(Status::Ok),
+            Request::Manifest(version) => return self.send_manifest(reply, version).await,
+            Request::Chunks { version, hashes } => self.chunks_payload(version, &hashes).await,
+            Request::Ranges { version, ranges } => Ok(Payload::of_ranges(version, ranges)),
+        };
+        match payload {
+            Ok(payload) => self.send(reply, payload).await,
+            Err(status) => reply.status(status).await,
+        }
+    }
+
+    async fn send_manifest(&self, mut reply: Reply, version: VersionKey) -> Option<Reply> {
         let Some(manifest) = self.local.holdings.manifest(version).await else {
             return reply.status(Status::NotHeld).await;
         };
@@ -130,9 +146,9 @@ impl Session {
             proof: Some(proof::sign(&self.local.node_key, version, &encoded)),
             ..Answer::ok(vec![len])
         };
-        if reply.write(answer.to_frame()).await.is_ok() && reply.write(encoded).await.is_ok() {
-            reply.finish().await;
-        }
+        reply.write(answer.to_frame()).await.ok()?;
+        reply.write(encoded).await.ok()?;
+        Some(reply)
     }
 
     async fn chunks_payload(
@@ -154,8 +170,7 @@ impl Session {
         })
     }
 
-    /// Sends what is held of `payload`; gives what ends when it has arrived.
-    async fn send(&self, mut reply: Reply, payload: Payload) -> Option<impl Future<Output = ()>> {
+    async fn send(&self, mut reply: Reply, payload: Payload) -> Option<Reply> {
         let mut reads = payload.reads.iter();
         let first = reads.next()?;
         let Some(mut piece) = self.read(payload.version, first).await else {
@@ -182,7 +197,7 @@ impl Session {
             self.counters.sent(len, chunks_count);
             // Without `next` the reply is reset: what was promised is not held any more.
             match read {
-                None => return Some(reply.finish()),
+                None => return Some(reply),
                 Some(read) => (piece, spans_count) = (next?, read.spans_count),
             }
         }

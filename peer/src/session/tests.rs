@@ -1,7 +1,11 @@
 //! Sessions over real connections on loopback, between honest nodes and with hostile members.
 
 mod exchange;
+mod hostile;
+mod liars;
+mod limits;
 mod memory;
+mod news;
 mod nodes;
 
 use std::time::Duration;
