@@ -61,10 +61,11 @@ fn changes() -> impl Strategy<Value = HoldingChanges> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let numbers = (any::<u32>(), any::<u32>(), any::<u16>());
+    let numbers = (any::<u32>(), any::<u32>(), any::<u16>(), any::<u64>());
     let texts = (".{0,20}", ".{0,20}");
     let binding = prop::option::of(prop::array::uniform32(any::<[u8; 3]>()));
-    (numbers, texts, binding).prop_map(|((major, minor, listen_port), (name, version), binding)| {
+    (numbers, texts, binding).prop_map(|(numbers, (name, version), binding)| {
+        let (major, minor, listen_port, start) = numbers;
         let binding = binding.map(|parts| {
             let bytes = parts.as_flattened().try_into();
             Binding::from_bytes(bytes.unwrap())
@@ -76,6 +77,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             version,
             listen_port,
             binding,
+            start,
         }
     })
 }

@@ -27,14 +27,21 @@ async fn both_ends_learn_who_the_other_is() {
         (ours.session.node(), theirs.session.node()),
         (two.id(), one.id())
     );
-    let introduced = |name: &str| Introduced {
+    let introduced = |name: &str, start| Introduced {
         name: name.to_owned(),
         version: "1.2.3".to_owned(),
         listen_port: 4242,
         minor: 0,
+        start,
     };
-    assert_eq!(*ours.session.hello(), introduced("kitchen"));
-    assert_eq!(*theirs.session.hello(), introduced("living room"));
+    assert_eq!(
+        *ours.session.hello(),
+        introduced("kitchen", ours.session.hello().start)
+    );
+    assert_eq!(
+        *theirs.session.hello(),
+        introduced("living room", theirs.session.hello().start)
+    );
 }
 
 #[tokio::test]
@@ -76,36 +83,33 @@ async fn nodes_that_share_a_certificate_prove_who_they_are() {
 
 #[tokio::test]
 async fn a_node_does_not_meet_itself() {
-    let one = Node::new(10);
-    let (ours, theirs) = one.connect(&one).await;
-    let got = soon(one.introduce(ours, Role::Client)).await;
-    assert!(matches!(got, Err(SessionError::Itself)));
-    assert_closed(&theirs, CloseCode::Itself).await;
-    // Where the certificate does not say it, its own proof does.
+    // With a certificate that says it, and with one that does not.
     let shared = shared_credentials();
-    let setting = Setting {
-        credentials: Some(shared()),
-        ..Setting::default()
-    };
-    let one = Node::with(10, setting);
-    let (ours, theirs) = one.connect(&one).await;
-    let (client, server) = soon(async {
-        tokio::join!(
-            one.introduce(ours, Role::Client),
-            one.introduce(theirs, Role::Server)
-        )
-    })
-    .await;
-    let is_itself = |got: &Result<Arc<Session>, SessionError>| {
-        // One end may hear of the other's refusal before it comes to its own.
-        let told = Ended::Left(Left::For(CloseCode::Itself));
-        match got {
-            Err(SessionError::Itself) => true,
-            Err(SessionError::Ended(ended)) => *ended == told,
-            _ => false,
-        }
-    };
-    assert!(is_itself(&client) && is_itself(&server));
+    for credentials in [None, Some(shared())] {
+        let setting = Setting {
+            credentials,
+            ..Setting::default()
+        };
+        let one = Node::with(10, setting);
+        let (ours, theirs) = one.connect(&one).await;
+        let (client, server) = soon(async {
+            tokio::join!(
+                one.introduce(ours, Role::Client),
+                one.introduce(theirs, Role::Server)
+            )
+        })
+        .await;
+        let is_itself = |got: &Result<Arc<Session>, SessionError>| {
+            // One end may hear of the other's refusal before it comes to its own.
+            let told = Ended::Left(Left::For(CloseCode::Itself));
+            match got {
+                Err(SessionError::Itself) => true,
+                Err(SessionError::Ended(ended)) => *ended == told,
+                _ => false,
+            }
+        };
+        assert!(is_itself(&client) && is_itself(&server));
+    }
 }
 
 #[tokio::test]
