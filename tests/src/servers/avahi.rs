@@ -8,8 +8,11 @@ use crate::host::Host;
 use crate::{sh, wait_until};
 
 /// The message bus that avahi-browse asks over needs a place of its own in /run, and so does avahi:
-/// both get an empty one that nobody else sees.
-const START: &str = "mount -t tmpfs tmpfs /run; mkdir /run/dbus; \
+/// both get an empty one that nobody else sees. The mounts of tests that run meanwhile are let go of: a
+/// copy of one would keep it alive beyond its end.
+const START: &str = "grep ' fuse' /proc/self/mounts | cut -d' ' -f2 | \
+                     while read -r at; do umount -l \"$at\" || true; done; \
+                     mount -t tmpfs tmpfs /run; mkdir /run/dbus; \
                      dbus-daemon --system --nofork --nopidfile & \
                      until [ -S /run/dbus/system_bus_socket ]; do sleep 0.02; done; \
                      exec avahi-daemon --no-drop-root --no-chroot --no-rlimits -f \"$0\"";
