@@ -11,11 +11,13 @@ use musicfs_core::extents::BLOCK_BYTES;
 use musicfs_core::fetch::{Ended, FlightId, Latency, Next, Priority, Rota};
 use musicfs_core::origin::PIECE_BYTES_MAX;
 use musicfs_store::{Class, Written};
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Ticket;
-use super::source::{Cause, Source};
+use super::source::{Cause, Source, Stream};
 use super::{RemoteFile, blocking};
 use crate::upstream::Reason;
 
@@ -28,6 +30,13 @@ pub(super) struct Orders {
     /// What it is for.
     pub(super) reason: Reason,
 }
+
+/// Pieces that wait for the disk; what they hold is bounded by bytes.
+const PIECES_WAITING_MAX: usize = 64;
+
+/// No more is received while this much has not been told of: with the next piece, which is half as
+/// long as it may be at most, a flight holds no more than [`musicfs_core::fetch::CUT_AFTER_BYTES`].
+const UNTOLD_BYTES_MAX: usize = PIECE_BYTES_MAX / 2;
 
 /// How a try to fetch ended without having failed.
 enum Landing {
@@ -156,61 +165,79 @@ impl RemoteFile {
         if *at >= end {
             return Ok(orders.landing(*at));
         }
-        let mut stream = source.stream(&opened, *at..end);
-        let mut pending = BytesMut::new();
-        // What is being stored while more is received: one piece, all that may be held untold.
-        let mut storing: Option<Bytes> = None;
-        let mut is_first = true;
-        loop {
-            let start = *at;
-            let stored = storing.as_ref().map_or(0, Bytes::len);
-            let store = async {
-                if let Some(bytes) = storing.take() {
-                    self.take_in(flight, start, bytes).await;
-                    ticket.arrived(stored as u64);
+        // What comes in while the disk takes what came before waits here, and goes to it together.
+        let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
+        let room = Room::new();
+        let mut landing = Ok(Landing::Complete);
+        {
+            let stream = source.stream(&opened, *at..end);
+            let receiving = receive(
+                source,
+                stream,
+                patience,
+                asked,
+                (sender, &room),
+                orders,
+                *at..end,
+            );
+            let storing = self.store(flight, at, end, (pieces, &room), ticket, orders);
+            tokio::pin!(receiving, storing);
+            tokio::select! {
+                biased;
+                () = &mut storing => {}
+                received = &mut receiving => {
+                    landing = received;
+                    storing.await;
                 }
-            };
-            *at += stored as u64;
+            }
+        }
+        match landing? {
+            Landing::Stopped => Ok(Landing::Stopped),
+            Landing::Complete | Landing::Short => Ok(orders.landing(*at)),
+        }
+    }
+
+    /// Stores what comes in, as much at once as there is, until all up to `end` is there or no more
+    /// comes. Moves `at` behind what is stored.
+    async fn store(
+        self: &Arc<Self>,
+        flight: FlightId,
+        at: &mut u64,
+        end: u64,
+        (mut pieces, room): (mpsc::Receiver<Bytes>, &Room),
+        ticket: &Ticket,
+        orders: &Orders,
+    ) {
+        let mut pending = BytesMut::new();
+        let mut is_open = true;
+        loop {
+            while is_open && pending.len() < PIECE_BYTES_MAX {
+                match pieces.try_recv() {
+                    Ok(piece) => pending.extend_from_slice(&piece),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => is_open = false,
+                }
+            }
+            // The end may be lowered meanwhile: it is looked at again.
             let left = orders.end().min(end).saturating_sub(*at);
             let left = usize::try_from(left).unwrap_or(usize::MAX);
             let len = ready(pending.len(), *at..end)
                 .min(PIECE_BYTES_MAX)
                 .min(left);
-            if stored > 0 && (len > 0 || left == 0) {
-                // The end may be lowered meanwhile: it is looked at again.
-                store.await;
-                continue;
-            }
-            if left == 0 {
-                return Ok(orders.landing(*at));
-            }
             if len > 0 {
-                drop(store);
-                storing = Some(pending.split_to(len).freeze());
-                continue;
-            }
-            let receive = async {
-                tokio::select! {
-                    () = orders.stop.cancelled() => Ok(None),
-                    piece = tokio::time::timeout(patience, stream.next()) => {
-                        piece.map_err(|_| source.late(patience))?.map(|piece| Some(piece.unwrap_or_default()))
-                    }
+                self.take_in(flight, *at, pending.split_to(len).freeze())
+                    .await;
+                ticket.arrived(len as u64);
+                room.give_back(len);
+                *at += len as u64;
+            } else if left == 0 || !is_open {
+                return;
+            } else {
+                match pieces.recv().await {
+                    Some(piece) => pending.extend_from_slice(&piece),
+                    None => is_open = false,
                 }
-            };
-            let (piece, ()) = tokio::join!(receive, store);
-            let Some(piece) = piece? else {
-                return Ok(Landing::Stopped);
-            };
-            if piece.is_empty() {
-                return Err(source.ended_early());
             }
-            if std::mem::take(&mut is_first) {
-                source.answered(asked.elapsed());
-            }
-            if let Source::Origin(origin) = source {
-                origin.upstream().count(orders.reason, piece.len() as u64);
-            }
-            pending.extend_from_slice(&piece);
         }
     }
 
@@ -291,6 +318,72 @@ impl RemoteFile {
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Passes on what a source sends of `range`, until that is all.
+async fn receive(
+    source: &Source,
+    mut stream: Stream<'_>,
+    patience: Duration,
+    asked: Instant,
+    (pieces, room): (mpsc::Sender<Bytes>, &Room),
+    orders: &Orders,
+    range: Range<u64>,
+) -> Result<Landing, Cause> {
+    let (mut at, mut is_first) = (range.start, true);
+    while at < range.end.min(orders.end()) {
+        tokio::select! {
+            () = orders.stop.cancelled() => return Ok(Landing::Stopped),
+            () = room.wait() => {}
+        }
+        let piece = tokio::select! {
+            () = orders.stop.cancelled() => return Ok(Landing::Stopped),
+            piece = tokio::time::timeout(patience, stream.next()) => piece,
+        };
+        let piece = piece.map_err(|_| source.late(patience))??;
+        let Some(piece) = piece.filter(|piece| !piece.is_empty()) else {
+            return Err(source.ended_early());
+        };
+        if std::mem::take(&mut is_first) {
+            source.answered(asked.elapsed());
+        }
+        if let Source::Origin(origin) = source {
+            origin.upstream().count(orders.reason, piece.len() as u64);
+        }
+        at += piece.len() as u64;
+        room.take(piece.len());
+        if pieces.send(piece).await.is_err() {
+            break;
+        }
+    }
+    Ok(Landing::Complete)
+}
+
+/// How much of what a flight received has not been told of.
+struct Room {
+    untold: watch::Sender<usize>,
+}
+
+impl Room {
+    fn new() -> Self {
+        let untold = watch::Sender::new(0);
+        Self { untold }
+    }
+
+    /// Waits until more may be received.
+    async fn wait(&self) {
+        let mut untold = self.untold.subscribe();
+        // The sender lies beside it.
+        let _ = untold.wait_for(|untold| *untold <= UNTOLD_BYTES_MAX).await;
+    }
+
+    fn take(&self, len: usize) {
+        self.untold.send_modify(|untold| *untold += len);
+    }
+
+    fn give_back(&self, len: usize) {
+        self.untold.send_modify(|untold| *untold -= len);
     }
 }
 
