@@ -1,9 +1,11 @@
-//! Other nodes: who belongs to the cluster, and how they prove it to each other.
+//! Other nodes: who belongs to the cluster, how they prove it to each other, find each other, and exchange
+//! content.
 //!
 //! What a node is by is *decided* without a file, a clock or chance: the join code ([`JoinCode`]), what
 //! follows from a cluster key ([`ClusterKey`]), names of nodes ([`NodeId`]), proofs ([`Binding`]).
 //! [`Keys`] is the directory that holds the keys, [`Credentials`] what TLS shows and believes. A node
-//! without a cluster key has no [`Identity`] and opens no port.
+//! without a cluster key has no [`Identity`] and opens no port. With one, [`Mesh`] is this node among the
+//! others.
 
 mod binding;
 mod certificate;
