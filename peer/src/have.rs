@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::policy::announce::{Announcer, Bounds, ListenerId, Overrun};
 use crate::wire::{HAVE_BYTES_MAX, HAVE_OBJECTS_MAX, HAVE_RANGES_MAX, cost_of};
 
-pub(crate) use spans::{ChunkSpans, Spans};
+pub(crate) use spans::Spans;
 
 /// Ranges that are announced of all versions together: 16 MiB of them, far more than a cache that is not
 /// mostly fragments has.

@@ -6,6 +6,9 @@
 //! [`Keys`] is the directory that holds the keys, [`Credentials`] what TLS shows and believes. A node
 //! without a cluster key has no [`Identity`] and opens no port. With one, [`Mesh`] is this node among the
 //! others.
+//!
+//! What connected nodes say to each other is in `docs/protocol.md`: `wire` holds its messages, `session`
+//! one connection, `have` what this node announces, `policy` what is decided about it without I/O.
 
 mod binding;
 mod certificate;
@@ -16,17 +19,14 @@ mod digest;
 mod discovery;
 mod error;
 mod file;
-#[allow(dead_code, unused_imports, reason = "being written")]
 mod have;
 mod identity;
 mod keys;
 mod mesh;
 mod node;
 mod policy;
-#[allow(dead_code, unused_imports, reason = "being written")]
 mod session;
 mod tls;
-#[allow(dead_code, unused_imports, reason = "being written")]
 mod wire;
 
 pub use binding::{Binding, BindingError, Exported, Role};

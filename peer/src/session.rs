@@ -19,6 +19,7 @@ mod write;
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use musicfs_core::id::NodeId;
 use musicfs_core::manifest::Manifest;
 use musicfs_core::peer::{Held, Holdings, PeerError, PeerStream, WantedChunk};
 use musicfs_core::version::VersionKey;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::Connection;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -37,6 +38,7 @@ pub(crate) use limits::{SessionLimits, endpoint, transport};
 pub(crate) use uploads::Uploads;
 
 use fetch::Fetch;
+use hello::Streams;
 use limits::{ASKED_MAX, MANIFESTS_ASKED_MAX, SERVED_MAX};
 use news::Telling;
 use table::Table;
@@ -103,7 +105,7 @@ pub(crate) struct Session {
     introduced: Introduced,
     counters: Arc<Counters>,
     /// Those of the news; taken by [`Session::run`].
-    streams: Mutex<Option<(SendStream, RecvStream)>>,
+    streams: Mutex<Option<Streams>>,
     telling: Telling,
     /// What the other end announces.
     table: Mutex<Table>,
@@ -132,7 +134,9 @@ impl Session {
         local: &Arc<Local>,
         counters: impl FnOnce(NodeId) -> Arc<Counters>,
     ) -> Result<Arc<Self>, SessionError> {
-        let meeting = hello::meet(&connection, role, local);
+        // Dropped behind what closes the connection: their end would say something else.
+        let mut opened = hello::Opened::default();
+        let meeting = hello::meet(&connection, role, local, &mut opened);
         let met = tokio::time::timeout(local.limits.hello_wait_max, meeting).await;
         let met = met.unwrap_or(Err(SessionError::Slow));
         let met = met.inspect_err(|error| hello::refuse(&connection, error))?;
@@ -142,7 +146,7 @@ impl Session {
             node: met.node,
             introduced: met.introduced,
             counters: counters(met.node),
-            streams: Mutex::new(Some((met.telling, met.hearing))),
+            streams: Mutex::new(opened.both()),
             telling: Telling::default(),
             table: Mutex::default(),
             has_left: AtomicBool::new(false),
@@ -166,34 +170,15 @@ impl Session {
     /// Serves the other end and takes its news until the connection ends, and says why it did. Runs once.
     ///
     /// `heard` gets whom it knows; what finds the channel full is dropped, for the next tells all again.
-    /// When this is dropped the connection stays; who drops it closes it.
+    /// If this is dropped before, the connection is closed with [`CloseCode::Ending`].
     ///
     /// # Panics
     /// If it runs a second time.
     pub(crate) async fn run(self: &Arc<Self>, heard: mpsc::Sender<Heard>) -> Ended {
-        let streams = self
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let (telling, hearing) = streams.expect("a session runs once");
-        let mut tasks = JoinSet::new();
-        let ended = tokio::select! {
-            biased;
-            ended = self.over() => ended,
-            ended = self.hear(hearing, heard) => ended,
-            ended = self.tell(telling) => ended,
-            ended = self.serve(&mut tasks) => ended,
-            ended = self.refuse_streams() => ended,
-        };
-        match &ended {
-            Ended::Violation(what) => CloseCode::Violation.close(&self.connection, what.0),
-            Ended::Slow => CloseCode::Slow.close(&self.connection, ""),
-            Ended::Closed | Ended::Left(_) | Ended::Lost | Ended::Failed(_) => {}
-        }
-        tasks.shutdown().await;
-        self.table().clear();
-        ended
+        // Dropped in the other order: a stream that ends ahead of the connection breaks the protocol.
+        let running = pin!(self.run_to_end(heard));
+        let _closing = Closing(&self.connection);
+        running.await
     }
 
     /// Whom this node knows, to be told to the other end; replaces what was told before. At most
@@ -252,6 +237,7 @@ impl Session {
     }
 
     /// What was exchanged with this node.
+    #[cfg(test)]
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
@@ -282,9 +268,47 @@ impl Session {
         self.connection.remote_address()
     }
 
+    async fn run_to_end(self: &Arc<Self>, heard: mpsc::Sender<Heard>) -> Ended {
+        let streams = self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // They outlive what uses them, and end behind the connection.
+        let mut streams = streams.expect("a session runs once");
+        let mut tasks = JoinSet::new();
+        let ended = tokio::select! {
+            biased;
+            ended = self.over() => ended,
+            ended = self.hear(&mut streams.hearing, heard) => ended,
+            ended = self.tell(&mut streams.telling) => ended,
+            ended = self.serve(&mut tasks) => ended,
+            ended = self.refuse_streams() => ended,
+        };
+        match &ended {
+            Ended::Violation(what) => CloseCode::Violation.close(&self.connection, what.0),
+            Ended::Slow => CloseCode::Slow.close(&self.connection, ""),
+            Ended::Closed | Ended::Left(_) | Ended::Lost | Ended::Failed(_) => {}
+        }
+        tasks.shutdown().await;
+        self.table().clear();
+        ended
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // Its state is whole at every point that can panic.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the connection when it is dropped, if nobody has done so yet.
+struct Closing<'a>(&'a Connection);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if self.0.close_reason().is_none() {
+            CloseCode::Ending.close(self.0, "");
+        }
     }
 }
 

@@ -9,14 +9,12 @@ mod news;
 mod request;
 
 pub(crate) use answer::{Answer, Proof, Status};
-pub(crate) use frame::{FrameError, read_frame, to_frame};
+pub(crate) use frame::{FrameError, read_frame};
 pub(crate) use news::{
     HAVE_BYTES_MAX, HAVE_OBJECTS_MAX, HAVE_RANGES_MAX, Hello, KNOWN_ADDRESSES_MAX, KNOWN_NODES_MAX,
-    KnownNode, News, cost_of,
+    KnownNode, News, cost_of, is_dialable,
 };
-pub(crate) use request::{
-    CHUNKS_COUNT_MAX, Decoded, RANGES_COUNT_MAX, REQUEST_PAYLOAD_BYTES_MAX, Request,
-};
+pub(crate) use request::{CHUNKS_COUNT_MAX, Decoded, REQUEST_PAYLOAD_BYTES_MAX, Request};
 
 /// The protocol's major version: nodes of another one do not understand each other.
 pub(crate) const MAJOR: u32 = 1;

@@ -17,8 +17,8 @@ use super::limits::{ASKED_BYTES_MAX, ASKED_MAX};
 use crate::policy::batch::first_batch;
 use crate::wire::{CHUNKS_COUNT_MAX, Request};
 
-/// Requests that one stream has on their way at once.
-const FLIGHTS_MAX: usize = 4;
+/// Requests that one stream has on their way at once: 1 Gbit/s at 20 ms. More interleave, and gain nothing.
+const FLIGHTS_MAX: usize = 3;
 /// Requests of a session that are left for streams that have none on its way.
 const FLIGHTS_SPARED: usize = ASKED_MAX / 2;
 /// What of a range is handed out at a time, at least: whoever takes it keeps whole blocks.

@@ -1,8 +1,5 @@
 //! The first words on a connection: who is at the other end.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use musicfs_core::id::NodeId;
 use quinn::{Connection, RecvStream, SendStream};
 
@@ -19,10 +16,19 @@ const TEXT_CHARS_MAX: usize = 64;
 pub(super) struct Met {
     pub(super) node: NodeId,
     pub(super) introduced: Introduced,
-    /// For the news of this node.
+}
+
+/// The streams of news.
+pub(super) struct Streams {
     pub(super) telling: SendStream,
-    /// For those of the other.
     pub(super) hearing: RecvStream,
+}
+
+/// Those of them that are open.
+#[derive(Default)]
+pub(super) struct Opened {
+    telling: Option<SendStream>,
+    hearing: Option<RecvStream>,
 }
 
 /// Says and hears Hello, in any order.
@@ -30,6 +36,7 @@ pub(super) async fn meet(
     connection: &Connection,
     role: Role,
     local: &Local,
+    opened: &mut Opened,
 ) -> Result<Met, SessionError> {
     let (node, exported) = match local.tls.peer_id(connection) {
         Ok(node) => (Some(node), None),
@@ -39,8 +46,9 @@ pub(super) async fn meet(
     let binding = exported
         .as_ref()
         .map(|exported| Binding::sign(&local.node_key, role, exported));
-    let (telling, (hearing, hello)) =
-        tokio::try_join!(say(connection, local, binding), hear(connection))?;
+    let Opened { telling, hearing } = opened;
+    let saying = say(connection, local, binding, telling);
+    let ((), hello) = tokio::try_join!(saying, hear(connection, hearing))?;
     if hello.major != wire::MAJOR {
         return Err(SessionError::Version { major: hello.major });
     }
@@ -62,8 +70,6 @@ pub(super) async fn meet(
     Ok(Met {
         node,
         introduced: Introduced::of(&hello),
-        telling,
-        hearing,
     })
 }
 
@@ -83,6 +89,16 @@ pub(super) fn refuse(connection: &Connection, error: &SessionError) {
     code.close(connection, &error.to_string());
 }
 
+impl Opened {
+    /// Both, if there are both.
+    pub(super) fn both(self) -> Option<Streams> {
+        let (Some(telling), Some(hearing)) = (self.telling, self.hearing) else {
+            return None;
+        };
+        Some(Streams { telling, hearing })
+    }
+}
+
 impl Introduced {
     fn of(hello: &Hello) -> Self {
         Self {
@@ -99,7 +115,8 @@ async fn say(
     connection: &Connection,
     local: &Local,
     binding: Option<Binding>,
-) -> Result<SendStream, SessionError> {
+    opened: &mut Option<SendStream>,
+) -> Result<(), SessionError> {
     let hello = News::Hello(Hello {
         major: wire::MAJOR,
         minor: wire::MINOR,
@@ -110,18 +127,21 @@ async fn say(
         start: local.start,
     });
     let over = |error| SessionError::Ended(Ended::of(error));
-    let mut stream = connection.open_uni().await.map_err(over)?;
+    let stream = opened.insert(connection.open_uni().await.map_err(over)?);
     match stream.write_chunk(hello.to_frame()).await {
-        Ok(()) => Ok(stream),
+        Ok(()) => Ok(()),
         Err(quinn::WriteError::ConnectionLost(error)) => Err(over(error)),
         Err(_) => Err(violation("a stop of the stream of news")),
     }
 }
 
-async fn hear(connection: &Connection) -> Result<(RecvStream, Hello), SessionError> {
+async fn hear(
+    connection: &Connection,
+    opened: &mut Option<RecvStream>,
+) -> Result<Hello, SessionError> {
     let over = |error| SessionError::Ended(Ended::of(error));
-    let mut stream = connection.accept_uni().await.map_err(over)?;
-    let message: Bytes = match wire::read_frame(&mut stream).await {
+    let stream = opened.insert(connection.accept_uni().await.map_err(over)?);
+    let message = match wire::read_frame(stream).await {
         Ok(Some(message)) => message,
         Ok(None) => return Err(violation("no Hello")),
         Err(FrameError::Violation(what)) => return Err(SessionError::Violation(what)),
@@ -129,7 +149,7 @@ async fn hear(connection: &Connection) -> Result<(RecvStream, Hello), SessionErr
         Err(FrameError::Read(_)) => return Err(violation("a reset of the stream of news")),
     };
     match News::decode(message) {
-        Ok(News::Hello(hello)) => Ok((stream, hello)),
+        Ok(News::Hello(hello)) => Ok(hello),
         Ok(_) => Err(violation("something else before its Hello")),
         Err(what) => Err(SessionError::Violation(what)),
     }

@@ -22,7 +22,7 @@ pub(crate) struct SessionLimits {
 
 /// Requests with a payload that one session serves at once; more are answered BUSY.
 pub(crate) const SERVED_MAX: usize = 16;
-/// Requests with a payload that all sessions serve at once: each holds a piece of 1 MiB at most.
+/// Requests with a payload that all sessions serve at once: each holds two reads of 256 KiB.
 pub(crate) const SERVED_ALL_MAX: usize = 64;
 /// Requests for content that this node has on their way to one other at once. Fewer than are served: an
 /// answer that was given up may still hold its slot for a moment, and manifests are asked for beside.
@@ -30,7 +30,7 @@ pub(crate) const ASKED_MAX: usize = 12;
 /// Requests for manifests that this node has on their way to one other at once: they are short.
 pub(crate) const MANIFESTS_ASKED_MAX: usize = 2;
 /// What one request for content asks for: an answer fits the window of a stream, so a server is done
-/// with it however slowly it is read, and four of them fill 1 Gbit/s at 30 ms.
+/// with it however slowly it is read.
 pub(crate) const ASKED_BYTES_MAX: u64 = 1 << 20;
 /// Streams for requests that the other end may have open at once: those served, and as many that are told
 /// BUSY, are pings, or have been answered and wait for that to arrive.
@@ -43,7 +43,8 @@ const STREAM_WINDOW_BYTES: u32 = ASKED_BYTES_MAX as u32 + 4 + FRAME_BYTES_MAX as
 /// What all streams of a connection may send ahead of their readers: all answers that can be on their way.
 /// A reader that waits can hold up no other.
 const WINDOW_BYTES: u32 = (ASKED_MAX as u32 + 1) * STREAM_WINDOW_BYTES;
-/// What waits to be acknowledged by one node: 1 Gbit/s at 32 ms. With 64 nodes that take nothing, 256 MiB.
+/// What waits to be acknowledged by one node: 1 Gbit/s at 32 ms. 64 nodes that
+/// acknowledge nothing hold 256 MiB.
 const SEND_WINDOW_BYTES: u64 = 4 << 20;
 
 /// Well below what routers and firewalls remember of UDP.

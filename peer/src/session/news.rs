@@ -27,6 +27,7 @@ impl Telling {
     pub(super) fn know(&self, mut known: Vec<KnownNode>) {
         known.truncate(KNOWN_NODES_MAX);
         for node in &mut known {
+            node.addresses.retain(wire::is_dialable);
             node.addresses.truncate(KNOWN_ADDRESSES_MAX);
         }
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
@@ -59,7 +60,7 @@ impl Telling {
 
 impl Session {
     /// Tells the other end what this node holds and knows. Ends only if the other end takes nothing of it.
-    pub(super) async fn tell(&self, mut stream: SendStream) -> Ended {
+    pub(super) async fn tell(&self, stream: &mut SendStream) -> Ended {
         let mut listener = self.local.have.listen();
         loop {
             let news = match self.telling.next(&mut listener) {
@@ -76,7 +77,7 @@ impl Session {
             };
             let is_last = news == News::Goodbye;
             let stall_max = self.local.limits.news_stall_max;
-            match write_all(&mut stream, news.to_frame(), stall_max).await {
+            match write_all(stream, news.to_frame(), stall_max).await {
                 Ok(()) => {}
                 Err(Fault::Stalled) => return Ended::Slow,
                 Err(Fault::Stopped) => {
@@ -93,9 +94,9 @@ impl Session {
     }
 
     /// Takes what the other end tells. Ends only if that breaks the protocol.
-    pub(super) async fn hear(&self, mut stream: RecvStream, heard: mpsc::Sender<Heard>) -> Ended {
+    pub(super) async fn hear(&self, stream: &mut RecvStream, heard: mpsc::Sender<Heard>) -> Ended {
         loop {
-            let message = match wire::read_frame(&mut stream).await {
+            let message = match wire::read_frame(stream).await {
                 Ok(Some(message)) => message,
                 Ok(None) => {
                     return Ended::Violation(Violation("an end of news without a goodbye"));
@@ -119,7 +120,10 @@ impl Session {
         match News::decode(message)? {
             News::Hello(_) => return Err(Violation("a second Hello")),
             News::Have(changes) => self.table().apply(changes)?,
-            News::Known(known) => {
+            News::Known(mut known) => {
+                for node in &mut known {
+                    node.addresses.retain(wire::is_dialable);
+                }
                 // If nobody has time for it, the next one tells all again.
                 let from = self.node;
                 let _ = heard.try_send(Heard { from, known });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use musicfs_core::manifest::ChunkHash;
 use musicfs_core::version::VersionKey;
-use quinn::{RecvStream, SendStream};
+use quinn::RecvStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 

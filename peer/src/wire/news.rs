@@ -238,6 +238,15 @@ fn ranges_of(runs: &[u64]) -> Result<Extents, Violation> {
     Ok(ranges)
 }
 
+/// True if another node may come to something at this address.
+pub(crate) fn is_dialable(address: &SocketAddr) -> bool {
+    let is_some = match address.ip().to_canonical() {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
+    };
+    is_some && address.port() != 0
+}
+
 fn known_message(nodes: &[KnownNode]) -> v1::Known {
     let nodes = nodes.iter().map(|node| v1::KnownNode {
         id: Bytes::copy_from_slice(node.id.as_bytes()),

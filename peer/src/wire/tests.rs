@@ -12,6 +12,7 @@ use musicfs_proto::peer::v1;
 use proptest::prelude::*;
 use prost::Message;
 
+use super::request::RANGES_COUNT_MAX;
 use super::*;
 use crate::binding::Binding;
 
@@ -372,4 +373,42 @@ fn an_answer_has_a_whole_proof_or_none() {
     assert!(answer(32, 0, 1).is_err() && answer(0, 64, 1).is_err());
     assert!(answer(31, 64, 1).is_err() && answer(32, 65, 1).is_err());
     assert!(answer(0, 0, 129).is_err());
+}
+
+/// Other implementations are tried with them.
+#[test]
+fn the_examples_of_the_document_are_what_is_sent() {
+    let version = |byte| VersionKey([byte; 16]);
+    let part: Extents = (BLOCK_BYTES..3 * BLOCK_BYTES).into();
+    let known = KnownNode {
+        id: NodeId::from_bytes([0x55; 16]),
+        addresses: vec!["192.0.2.1:4242".parse().unwrap()],
+    };
+    let ranges = Request::Ranges {
+        version: version(0x11),
+        ranges: std::iter::once(65_536..65_538).collect(),
+    };
+    let have = News::Have(vec![
+        (version(0x33), None),
+        (version(0x22), Some(Held::Complete)),
+        (version(0x44), Some(Held::Ranges(part))),
+    ]);
+    let frames = [
+        ("Request: Ping", Request::Ping.to_frame()),
+        ("Request: GetRanges", ranges.to_frame()),
+        ("Answer: OK", Answer::ok(vec![3, 300]).to_frame()),
+        ("News: Have", have.to_frame()),
+        ("News: Known", News::Known(vec![known]).to_frame()),
+        ("News: Goodbye", News::Goodbye.to_frame()),
+    ];
+    let document = include_str!("../../../docs/protocol.md");
+    for (name, frame) in frames {
+        let mut lines = document.lines();
+        let row = lines.find(|line| line.starts_with(&format!("| {name}")));
+        let expect = format!("`{}` |", data_encoding::HEXLOWER.encode(&frame));
+        assert!(
+            row.is_some_and(|row| row.ends_with(&expect)),
+            "{name}: {expect}"
+        );
+    }
 }

@@ -6,6 +6,7 @@ use musicfs_core::manifest::ChunkHash;
 use musicfs_core::peer::HoldingChanges;
 use musicfs_proto::peer::v1;
 use prost::Message;
+use quinn::RecvStream;
 
 use super::memory::{content, version};
 use super::nodes::*;

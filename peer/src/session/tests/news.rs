@@ -237,6 +237,17 @@ async fn whom_a_node_knows_is_told_and_told_again() {
     ours.session.tell_known(known(2));
     let heard = soon(theirs.heard.recv()).await.unwrap();
     assert_eq!((heard.from, heard.known), (one.id(), known(2)));
+    // What nobody else can dial is not told.
+    let mut some = known(1);
+    let link_local = "[fe80::1]:5".parse().unwrap();
+    let addresses = &mut some[0].addresses;
+    addresses.push(link_local);
+    addresses.push((Ipv4Addr::UNSPECIFIED, 5).into());
+    addresses.push((Ipv4Addr::new(224, 0, 0, 251), 5).into());
+    addresses.push((Ipv4Addr::new(192, 0, 2, 1), 0).into());
+    ours.session.tell_known(some);
+    let heard = soon(theirs.heard.recv()).await.unwrap();
+    assert_eq!(heard.known, known(1));
     // More than may be told is not told.
     let mut many = known(100);
     many[0].addresses = vec![(Ipv4Addr::LOCALHOST, 1).into(); 9];
@@ -252,6 +263,19 @@ async fn whom_a_node_knows_is_told_and_told_again() {
     drop(theirs.heard);
     ours.session.tell_known(known(4));
     soon(ours.session.ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_says_that_it_is_ending() {
+    let (one, two) = (Node::new(10), Node::new(20));
+    for _ in 0..20 {
+        let (ours, theirs) = one.meet(&two).await;
+        ours.abort();
+        assert_eq!(
+            theirs.ended().await,
+            Ended::Left(Left::For(CloseCode::Ending))
+        );
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::num::NonZeroU64;
 
-use quinn::Endpoint;
+use quinn::{Endpoint, SendStream};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::net::sockopt;
 use tokio::task::JoinHandle;
@@ -171,6 +171,11 @@ impl End {
             heard,
             running,
         }
+    }
+
+    /// Drops it.
+    pub(super) fn abort(self) {
+        self.running.abort();
     }
 
     /// Why it ended.
