@@ -6,7 +6,7 @@ use std::sync::Arc;
 use musicfs_core::error::with_causes;
 use musicfs_core::id::NodeId;
 use musicfs_core::peer::{PeerState, PeerStatus, Peers};
-use musicfs_library::{Holder, Located};
+use musicfs_library::{Holder, Located, PeersChanges};
 use musicfs_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,13 +58,13 @@ impl v1::peers_server::Peers for PeersService {
 
     async fn watch_peers(&self, _: Request<()>) -> Answer<Self::WatchPeersStream> {
         let (sender, receiver) = mpsc::channel(PEERS_WAITING_MAX);
-        let peers = self.peers();
+        let clusters = self.context.library.watch_peers();
         let stopping = self.context.stopping.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = sender.closed() => {}
-                () = watch(peers, &sender) => {}
+                () = watch(clusters, &sender) => {}
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -96,12 +96,24 @@ impl v1::peers_server::Peers for PeersService {
     }
 }
 
-/// Tells every peer, then each whose state changed, until the client goes.
-async fn watch(peers: Option<Arc<dyn Peers>>, sender: &mpsc::Sender<Result<v1::Peer, Status>>) {
-    let Some(peers) = peers else {
-        // A node joins a cluster at its start or never.
-        return std::future::pending().await;
-    };
+/// Tells every peer, then each whose state changed, until the client goes; of each cluster in turn.
+async fn watch(mut clusters: PeersChanges, sender: &mpsc::Sender<Result<v1::Peer, Status>>) {
+    let mut peers = clusters.next().await;
+    loop {
+        let tell = async {
+            match &peers {
+                Some(peers) => watch_cluster(&**peers, sender).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tell => return,
+            next = clusters.next() => peers = next,
+        }
+    }
+}
+
+async fn watch_cluster(peers: &dyn Peers, sender: &mpsc::Sender<Result<v1::Peer, Status>>) {
     let mut known: BTreeMap<NodeId, PeerStatus> = BTreeMap::new();
     let mut revision = 0;
     loop {

@@ -29,7 +29,7 @@ pub use events::{Event, EventKind, Events, Heard};
 pub use fetch::FetchOptions;
 pub use ingest::{Phase, Progress};
 pub use keeper::Cache;
-pub use library::{Library, OriginStatus, Reloaded, TreeChanges};
+pub use library::{Library, OriginStatus, PeersChanges, Reloaded, TreeChanges};
 pub use locate::{Holder, Located};
 pub use musicfs_core::health::HealthState;
 pub use musicfs_index::{Child, Node, NodeKind, Provenance, Totals, TreeChange};

@@ -10,7 +10,7 @@ use musicfs_core::id::{Ino, OriginId};
 use musicfs_core::names;
 use musicfs_core::peer::{Holdings, Peers};
 use musicfs_index::{Child, Found, Node, NodeKind, Provenance, Totals, TreeChange};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use crate::events;
 use crate::fetch::Fetcher;
 use crate::holdings::Shelf;
 use crate::keeper;
-use crate::shared::Shared;
+use crate::shared::{Membership, Shared};
 use crate::upstream::Upstream;
 pub use origins::{OriginStatus, Reloaded};
 
@@ -36,6 +36,21 @@ pub struct Library {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// One change of the origins at a time.
     reloading: tokio::sync::Mutex<()>,
+}
+
+/// The exchange with other nodes, from one cluster to the next.
+pub struct PeersChanges(watch::Receiver<Membership>);
+
+impl PeersChanges {
+    /// Waits until the node joined a cluster or left one: the exchange from then on, at once the
+    /// first time. Never comes back once the library is gone. Cancellation-safe.
+    pub async fn next(&mut self) -> Option<Arc<dyn Peers>> {
+        if self.0.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let now = self.0.borrow_and_update();
+        now.as_ref().map(|(peers, _)| peers.clone())
+    }
 }
 
 /// The changes of the tree, for the kernel adapter.
@@ -142,10 +157,7 @@ impl Library {
         self.shared.peers.set(Some((peers.clone(), stop.clone())));
         let events = self.shared.events.clone();
         let follow = tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = events::follow(peers, events) => {}
-            }
+            events::follow(peers, events, stop).await;
         });
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.retain(|task| !task.is_finished());
@@ -165,6 +177,13 @@ impl Library {
     /// The other nodes; `None` while this one is alone.
     pub fn peers(&self) -> Option<Arc<dyn Peers>> {
         self.shared.peers.get()
+    }
+
+    /// The other nodes from now on, whatever clusters this one joins and leaves.
+    pub fn watch_peers(&self) -> PeersChanges {
+        let mut receiver = self.shared.peers.subscribe();
+        receiver.mark_changed();
+        PeersChanges(receiver)
     }
 
     /// Ends all tasks; what they had committed stays. Lookups and open files go on working.

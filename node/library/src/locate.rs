@@ -61,7 +61,7 @@ impl Library {
         };
         let own = kept.map(|kept| Holder {
             node: peers.as_ref().map(|peers| peers.node()),
-            is_complete: kept.is_complete,
+            is_complete: kept.is_complete || kept.blocks.covers(0..size),
             ranges: kept.blocks.iter().collect(),
             trust: match kept.provenance {
                 Provenance::Proven => Trust::Anchored,
@@ -94,7 +94,7 @@ fn holder(id: NodeId, held: &Held, size: u64) -> Holder {
     Holder {
         node: Some(id),
         ranges: ranges.iter().collect(),
-        is_complete: *held == Held::Complete,
+        is_complete: *held == Held::Complete || ranges.covers(0..size),
         trust,
     }
 }

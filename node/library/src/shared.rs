@@ -1,6 +1,6 @@
 //! What the facade and the tasks of the origins have in common.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use musicfs_core::error::with_causes;
@@ -41,20 +41,27 @@ pub(crate) struct Shared {
 
 /// The other nodes, while this one takes part in a cluster.
 #[derive(Default)]
-pub(crate) struct Neighbours(RwLock<Option<(Arc<dyn Peers>, CancellationToken)>>);
+pub(crate) struct Neighbours(watch::Sender<Membership>);
+
+/// The exchange, and what tells those who follow it that it is over.
+pub(crate) type Membership = Option<(Arc<dyn Peers>, CancellationToken)>;
 
 impl Neighbours {
     pub(crate) fn get(&self) -> Option<Arc<dyn Peers>> {
-        let now = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.0.borrow();
         now.as_ref().map(|(peers, _)| peers.clone())
     }
 
     /// Takes others, or none; what followed those before is told to end by their token.
-    pub(crate) fn set(&self, peers: Option<(Arc<dyn Peers>, CancellationToken)>) {
-        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, stop)) = std::mem::replace(&mut *now, peers) {
+    pub(crate) fn set(&self, peers: Membership) {
+        if let Some((_, stop)) = self.0.send_replace(peers) {
             stop.cancel();
         }
+    }
+
+    /// The others now and from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Membership> {
+        self.0.subscribe()
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use musicfs_core::peer::{FoundBy, Trust};
 use musicfs_core::version::VersionKey;
+use musicfs_library::{EventKind, Heard};
 use musicfs_proto::v1::music_fs_server::MusicFs;
 use musicfs_proto::v1::peers_server::Peers as _;
 use tokio_stream::StreamExt;
@@ -100,6 +101,49 @@ async fn who_watches_hears_of_all_then_of_what_changed_until_the_end() {
     );
     context.stopping.cancel();
     assert_eq!(next(&mut watch).await, None);
+}
+
+#[tokio::test]
+async fn who_watches_stays_while_the_node_joins_and_leaves_clusters() {
+    let (context, _dir) = context().await;
+    let library = context.library.clone();
+    let service = PeersService::new(context.clone());
+    let watch = service.watch_peers(Request::new(())).await.unwrap();
+    let mut watch = watch.into_inner();
+    let peers = |number| ScriptedPeers::new(vec![peer(number, PeerState::Connected)]);
+    library.join(peers(1));
+    assert_eq!(next(&mut watch).await.unwrap().id, id(1));
+    library.part();
+    library.join(peers(1));
+    assert_eq!(next(&mut watch).await.unwrap().id, id(1));
+    library.join(peers(2));
+    assert_eq!(next(&mut watch).await.unwrap().id, id(2));
+    context.stopping.cancel();
+    assert_eq!(next(&mut watch).await, None);
+}
+
+#[tokio::test]
+async fn peers_that_come_and_go_are_events_and_so_is_leaving_the_cluster() {
+    let (context, _dir) = context().await;
+    let library = context.library.clone();
+    let mut events = library.events();
+    let peers = ScriptedPeers::new(vec![peer(1, PeerState::Connected)]);
+    library.join(peers.clone());
+    let mut expect = async |kind: EventKind, number: u8| {
+        let heard = tokio::time::timeout(PATIENCE, events.next()).await;
+        let Ok(Some(Heard::Event(event))) = heard else {
+            panic!("{heard:?}");
+        };
+        let of = event.origin.as_ref().unwrap().to_string();
+        assert_eq!((event.kind, of), (kind, id(number)));
+    };
+    expect(EventKind::PeerConnected, 1).await;
+    let both = [peer(1, PeerState::Lost), peer(2, PeerState::Connected)];
+    peers.set(both.to_vec());
+    expect(EventKind::PeerDisconnected, 1).await;
+    expect(EventKind::PeerConnected, 2).await;
+    library.part();
+    expect(EventKind::PeerDisconnected, 2).await;
 }
 
 #[tokio::test]

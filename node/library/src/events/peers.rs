@@ -6,17 +6,24 @@ use std::sync::Arc;
 use musicfs_core::id::{NodeId, OriginId};
 use musicfs_core::peer::{PeerStatus, Peers};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Bus, Event, EventKind};
 
-/// Tells of peers that come and go, for as long as it is polled.
+/// Tells of peers that come and go, until `stop`: then all of them are gone.
 ///
 /// One that goes and comes back between two looks may not be noticed.
-pub(crate) async fn follow(peers: Arc<dyn Peers>, bus: Arc<Bus>) {
+pub(crate) async fn follow(peers: Arc<dyn Peers>, bus: Arc<Bus>, stop: CancellationToken) {
     let mut connected = BTreeSet::new();
     let mut revision = 0;
-    loop {
-        revision = peers.changed(revision).await;
-        for event in turns(&mut connected, &peers.list()) {
+    let mut is_over = false;
+    while !is_over {
+        tokio::select! {
+            changed = peers.changed(revision) => revision = changed,
+            () = stop.cancelled() => is_over = true,
+        }
+        let list = if is_over { Vec::new() } else { peers.list() };
+        for event in turns(&mut connected, &list) {
             bus.publish(|| event);
         }
     }
