@@ -16,7 +16,7 @@ use super::tasks::Tasks;
 use crate::binding::Role;
 use crate::policy::admission::{Admission, Attempt, Share, Verdict};
 use crate::policy::rate::{Bucket, Rate};
-use crate::policy::reach::canonical;
+use crate::policy::reach::{canonical, is_scoped};
 
 /// Lines in the log about strangers: enough to see that there are some.
 const STRANGERS_LOGGED: Rate = Rate {
@@ -94,7 +94,9 @@ impl Door {
         let source = canonical(incoming.remote_address());
         let attempt = Attempt {
             source,
-            is_validated: incoming.remote_address_validated(),
+            // The library's tokens for Retry forget the interface, and so prove no link-local address. Who
+            // forges one is on the same link, and gets three times what he sends.
+            is_validated: incoming.remote_address_validated() || is_scoped(&source),
             is_known: shared.view().addresses.contains(&source),
         };
         let verdict = lock(&self.desk).admission.decide(now, attempt);

@@ -299,6 +299,15 @@ impl Book {
         proven.map(|(address, _)| *address).collect()
     }
 
+    /// The addresses at which `node` is taken to be, not by what other nodes say alone.
+    pub(crate) fn announced_of(&self, node: NodeId) -> Vec<SocketAddr> {
+        let is_own_word = |source: &Source| !matches!(source, Source::Told { .. });
+        let of_node = self.places.iter().filter(|(address, place)| {
+            self.node_at(address) == Some(node) && place.sources.iter().any(is_own_word)
+        });
+        of_node.map(|(address, _)| *address).collect()
+    }
+
     /// How `node` came to be known: of several ways the first in the order of [`FoundBy`].
     pub(crate) fn found_by(&self, node: NodeId) -> Option<FoundBy> {
         let of_node = self

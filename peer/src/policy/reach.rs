@@ -44,6 +44,11 @@ pub(crate) fn makes_sense_to(address: &SocketAddr, reader: &SocketAddr) -> bool 
     }
 }
 
+/// True if it means something together with an interface only.
+pub(crate) fn is_scoped(address: &SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
+}
+
 /// The network that one customer of a provider has: all of an IPv4 address, the first 64 bits of an
 /// IPv6 address.
 pub(crate) fn network(ip: IpAddr) -> IpAddr {

@@ -255,10 +255,12 @@ impl Roster {
         let others = self.nodes.iter().filter(|(id, _)| **id != reader.met.node);
         let others = others.filter_map(|(id, node)| Some((id, node.in_use()?)));
         let known = others.filter_map(|(id, link)| {
+            // The best first: where it answered, where it says it listens, what else it announces.
             let mut addresses = self.book.proven_of(*id);
             addresses.extend(link.met.listen());
-            addresses.sort_unstable();
-            addresses.dedup();
+            addresses.extend(self.book.announced_of(*id));
+            let mut seen = BTreeSet::new();
+            addresses.retain(|address| seen.insert(*address));
             addresses.retain(|address| makes_sense_to(address, &reader.met.address));
             addresses.truncate(KNOWN_ADDRESSES_MAX);
             (!addresses.is_empty()).then_some((*id, addresses))

@@ -368,6 +368,25 @@ fn whom_a_node_knows_is_told_to_those_to_whom_it_means_something() {
 }
 
 #[test]
+fn a_node_met_by_a_link_local_address_is_told_of_by_what_else_it_announces() {
+    let mut roster = roster();
+    let all = ["[fe80::3%2]:7002", "10.0.0.3:7002", "10.1.0.3:7002"].map(address);
+    roster.found(at(0), &Source::Service("a".into()), &all);
+    commands(&mut roster);
+    roster.met(at(10), outbound(1, 3, 1, "[fe80::3%2]:7002"));
+    roster.met(at(10), inbound(2, 1, 1, "10.0.0.1:7000"));
+    let known = vec![(node(3), all[1..].to_vec())];
+    assert_eq!(roster.known(LinkId(2)), known);
+    // What others say of it is theirs to tell.
+    roster.told(
+        at(20),
+        node(1),
+        vec![(node(3), vec![address("10.2.0.3:7002")])],
+    );
+    assert_eq!(roster.known(LinkId(2)), known);
+}
+
+#[test]
 fn what_another_node_tells_is_dialled_and_listed_until_it_says_otherwise() {
     let mut roster = roster();
     roster.met(at(0), inbound(1, 1, 1, "10.0.0.1:1"));
