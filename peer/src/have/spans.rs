@@ -115,3 +115,6 @@ impl ChunkSpans {
         self.places.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

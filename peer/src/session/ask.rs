@@ -10,6 +10,7 @@ use musicfs_core::peer::PeerError;
 use musicfs_core::version::VersionKey;
 use quinn::{ReadError, RecvStream};
 use tokio::io::AsyncReadExt;
+use tokio::sync::AcquireError;
 use tokio::time::Instant;
 
 use super::close::StreamCode;
@@ -32,8 +33,7 @@ impl Session {
         version: VersionKey,
         size: u64,
     ) -> Result<Arc<Manifest>, PeerError> {
-        let slot = self.manifests.acquire().await;
-        let _slot = slot.expect("it is never closed");
+        let _slot = self.slot(self.manifests.acquire()).await?;
         let asking = async {
             let mut stream = self.ask(&Request::Manifest(version)).await?;
             let answer = self.answer_of(&mut stream).await?;
@@ -61,6 +61,22 @@ impl Session {
             Some(_) => Err(self.malformed("a manifest of another size")),
             None => Err(self.malformed("a manifest that is none")),
         }
+    }
+
+    /// Waits for a place among the requests that are on their way.
+    pub(super) async fn slot<T>(
+        &self,
+        place: impl Future<Output = Result<T, AcquireError>>,
+    ) -> Result<T, PeerError> {
+        let waiting = async {
+            tokio::select! {
+                biased;
+                // Those who hold the places may not look at them again.
+                _ = self.connection.closed() => Err(self.gone()),
+                place = place => Ok(place.expect("it is never closed")),
+            }
+        };
+        self.within("fetch from", waiting).await
     }
 
     /// Sends a request; its answer comes on the stream.

@@ -103,14 +103,13 @@ impl Fetch {
         while self.flights.len() < FLIGHTS_MAX && !self.wanted.is_empty() {
             let asked = &self.session.asked;
             let slot = match self.flights.is_empty() {
-                true => Some(asked.clone().acquire_owned().await),
+                true => Some(self.session.slot(asked.clone().acquire_owned()).await?),
                 false if asked.available_permits() <= FLIGHTS_SPARED => None,
-                false => asked.clone().try_acquire_owned().ok().map(Ok),
+                false => asked.clone().try_acquire_owned().ok(),
             };
             let Some(slot) = slot else {
                 return Ok(());
             };
-            let slot = slot.expect("it is never closed");
             let (request, parts) = self.wanted.next(self.version);
             let stream = self.session.ask(&request);
             let stream = self.session.within("fetch from", stream).await?;

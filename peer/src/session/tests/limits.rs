@@ -68,7 +68,7 @@ async fn requests_beyond_what_all_sessions_serve_are_told_so() {
     let node = Node::new(1);
     node.memory.put(version(1), content(1, 1000));
     node.memory.set_open(false);
-    let mut others = Vec::new();
+    let (mut others, mut kept) = (Vec::new(), Vec::new());
     for seed in 2..=5 {
         let other = Node::new(seed);
         let (end, connection, news) = node.meet_raw(&other).await;
@@ -77,7 +77,7 @@ async fn requests_beyond_what_all_sessions_serve_are_told_so() {
             others.push((ask(&connection, 1000).await, connection.clone()));
             eventually("it is served", || *end.session.serving.borrow() == number).await;
         }
-        Box::leak(Box::new((other, end, news)));
+        kept.push((other, end, news));
     }
     let last = Node::new(6);
     let (_end, connection, _news) = node.meet_raw(&last).await;
@@ -208,11 +208,40 @@ async fn streams_that_nobody_reads_leave_room_for_others() {
     }
     let got = collect(ours.session.chunks(version(1), wanted(&manifest))).await;
     assert!(got.unwrap() == bytes);
+    // Who finds no room waits for it.
+    while ours.session.asked.available_permits() > 0 {
+        let mut stream = ours.session.chunks(version(1), wanted(&manifest));
+        soon(stream.next()).await.unwrap().unwrap();
+        paused.push(stream);
+    }
+    let waiting = collect(ours.session.chunks(version(1), wanted(&manifest)));
+    let mut waiting = Box::pin(waiting);
+    assert!(tokio::time::timeout(SHORT, &mut waiting).await.is_err());
     // And they go on where they were.
-    for stream in paused {
+    for stream in paused.drain(..6) {
         let rest = collect(stream).await.unwrap();
         assert!(bytes.ends_with(&rest) && rest.len() + (256 << 10) >= bytes.len());
     }
+    assert!(waiting.await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn who_waits_for_room_is_told_when_the_connection_ends() {
+    let (one, two) = (Node::new(10), Node::new(20));
+    let manifest = two.memory.put(version(1), content(1, 2 << 20));
+    let (ours, theirs) = one.meet(&two).await;
+    let mut paused = Vec::new();
+    while ours.session.asked.available_permits() > 0 {
+        let mut stream = ours.session.chunks(version(1), wanted(&manifest));
+        soon(stream.next()).await.unwrap().unwrap();
+        paused.push(stream);
+    }
+    let mut waiting = ours.session.range(version(1), 0..1);
+    assert!(tokio::time::timeout(SHORT, waiting.next()).await.is_err());
+    let waiting = tokio::spawn(collect(ours.session.range(version(1), 0..1)));
+    theirs.session.close(CloseCode::Ending);
+    let got = soon(waiting).await.unwrap();
+    assert!(matches!(got, Err(PeerError::Gone { .. })), "{got:?}");
 }
 
 #[tokio::test]
