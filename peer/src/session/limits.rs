@@ -22,7 +22,8 @@ pub(crate) struct SessionLimits {
 
 /// Requests with a payload that one session serves at once; more are answered BUSY.
 pub(crate) const SERVED_MAX: usize = 16;
-/// Requests with a payload that all sessions serve at once: each holds two reads of 256 KiB.
+/// Requests with a payload that all sessions serve at once, until the last byte has arrived: with answers of
+/// 1 MiB, 64 MiB wait to be sent or acknowledged.
 pub(crate) const SERVED_ALL_MAX: usize = 64;
 /// Requests for content that this node has on their way to one other at once. Fewer than are served: an
 /// answer that was given up may still hold its slot for a moment, and manifests are asked for beside.
@@ -43,9 +44,9 @@ const STREAM_WINDOW_BYTES: u32 = ASKED_BYTES_MAX as u32 + 4 + FRAME_BYTES_MAX as
 /// What all streams of a connection may send ahead of their readers: all answers that can be on their way.
 /// A reader that waits can hold up no other.
 const WINDOW_BYTES: u32 = (ASKED_MAX as u32 + 1) * STREAM_WINDOW_BYTES;
-/// What waits to be acknowledged by one node: 1 Gbit/s at 32 ms. 64 nodes that
-/// acknowledge nothing hold 256 MiB.
-const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// What waits to be acknowledged by one node: all answers that are served for it. With less, writers would
+/// wait for each other, and QUIC's library wakes the last that came first: some would wait for ever.
+const SEND_WINDOW_BYTES: u64 = SERVED_MAX as u64 * STREAM_WINDOW_BYTES as u64;
 
 /// Well below what routers and firewalls remember of UDP.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(4);

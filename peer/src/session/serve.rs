@@ -110,11 +110,12 @@ impl Session {
             // However long the disk takes, nobody waits for it any more.
             () = unwanted => None,
         };
-        // Its slot is for others while the last bytes are on their way.
-        drop((own, all));
+        // What is on its way takes memory, yet who asked may ask for more before it has arrived.
+        drop(own);
         if let Some(reply) = sent {
             reply.finish().await;
         }
+        drop(all);
     }
 
     /// Answers with what was asked for; gives the reply back if it is to be finished.

@@ -83,12 +83,12 @@ async fn ranges_come_of_what_is_held_in_part() {
 #[tokio::test]
 async fn both_ends_ask_and_serve_at_once() {
     let (one, two) = (Node::new(10), Node::new(20));
-    let (here, there) = (content(3, 3_000_000), content(4, 3_000_000));
+    let (here, there) = (content(3, 1_500_000), content(4, 1_500_000));
     let ours = wanted(&one.memory.put(version(1), here.clone()));
     let theirs = wanted(&two.memory.put(version(2), there.clone()));
     let (left, right) = one.meet(&two).await;
     // More streams than may ask at once.
-    let asking = (0..20).map(|_| {
+    let asking = (0..15).map(|_| {
         let up = collect(left.session.chunks(version(2), theirs.clone()));
         let down = collect(right.session.chunks(version(1), ours.clone()));
         let (there, here) = (there.clone(), here.clone());

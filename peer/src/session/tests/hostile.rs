@@ -160,7 +160,9 @@ async fn news_that_break_the_protocol_end_the_session() {
     for (name, bytes) in cases {
         let (end, connection, mut news) = node.meet_raw(&other).await;
         news.write_all(&bytes).await.unwrap();
-        news.finish().unwrap();
+        if name.contains("end") || name.contains("half a frame") {
+            news.finish().unwrap();
+        }
         let ended = end.ended().await;
         assert!(matches!(ended, Ended::Violation(_)), "{name}: {ended}");
         let told = Ended::of(soon(connection.closed()).await);

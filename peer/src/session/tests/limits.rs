@@ -23,6 +23,43 @@ fn hasty(change: impl FnOnce(&mut SessionLimits)) -> Setting {
 
 const SHORT: Duration = Duration::from_millis(100);
 
+#[test]
+fn the_document_says_what_the_limits_are() {
+    let document = include_str!("../../../../docs/protocol.md");
+    let says = |what: &str| assert!(document.contains(what), "{what}");
+    says(&format!("**{SERVED_MAX}** requests with a payload"));
+    says(&format!("and **{SERVED_ALL_MAX}** for all"));
+    says(&format!("initial_max_streams_bidi | {STREAMS_MAX} "));
+    says("than **200,000** versions");
+    assert_eq!(wire::HAVE_OBJECTS_MAX, 200_000);
+    says(&format!("1 to **{}** ranges", wire::HAVE_RANGES_MAX));
+    says(&format!("at most **{}** nodes", wire::KNOWN_NODES_MAX));
+    says(&format!(
+        "at most **{}** addresses",
+        wire::KNOWN_ADDRESSES_MAX
+    ));
+    says(&format!("1 to **{}** hashes", wire::CHUNKS_COUNT_MAX));
+    says(&format!(
+        "**{} MiB** together",
+        wire::REQUEST_PAYLOAD_BYTES_MAX >> 20
+    ));
+    says(&format!(
+        "at most **{} MiB**",
+        wire::MANIFEST_BYTES_MAX >> 20
+    ));
+    says(&format!("**{} KiB** (65,536)", wire::FRAME_BYTES_MAX >> 10));
+    let limits = SessionLimits::default();
+    says(&format!(
+        "No Hello within {} s",
+        limits.hello_wait_max.as_secs()
+    ));
+    says(&format!("complete within {} s", limits.stall_max.as_secs()));
+    says(&format!(
+        "News must be taken every {} s",
+        limits.news_stall_max.as_secs()
+    ));
+}
+
 /// The first bytes of a version, as a request that has been sent.
 async fn ask(connection: &Connection, len: u64) -> RecvStream {
     let (mut send, stream) = connection.open_bi().await.unwrap();
