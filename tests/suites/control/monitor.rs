@@ -65,6 +65,9 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
+/// What reading a file makes the kernel ask for.
+const OPS: [&str; 4] = ["lookup", "readdir", "open", "read"];
+
 /// The port answers health, and neither other paths nor other services.
 async fn only_health_is_there_too(address: SocketAddr) {
     for path in [
@@ -114,19 +117,24 @@ async fn monitors_find_metrics_and_health_and_nothing_else() {
     fs::read(&file).unwrap();
     assert!(fs::metadata(home.mount_point().join("no such")).is_err());
     let held = fs::File::open(&file).unwrap();
-    // The kernel tells of a close a little later.
+    // The kernel tells of a close a little later, and how long an operation took is known after its
+    // answer.
     let is_one = |handles: f64| (handles - 1.0).abs() < f64::EPSILON;
     let ((text, samples), _) = wait_for("one open file", || {
         let (status, text) = get(address, "/metrics");
         assert_eq!(status, 200);
         let samples = parse(&text);
-        is_one(samples["musicfs_open_file_handles"]).then_some((text, samples))
+        let took =
+            |op: &str| samples[&format!("musicfs_fuse_latency_seconds_count{{op=\"{op}\"}}")];
+        let are_known = OPS.iter().all(|op| took(op) >= 1.0);
+        let is_open = is_one(samples["musicfs_open_file_handles"]);
+        (is_open && are_known).then_some((text, samples))
     });
     let value = |name: &str| match samples.get(name) {
         Some(value) => *value,
         None => panic!("no {name} in:\n{text}"),
     };
-    for op in ["lookup", "readdir", "open", "read"] {
+    for op in OPS {
         assert!(
             value(&format!("musicfs_fuse_ops_total{{op=\"{op}\"}}")) >= 1.0,
             "{op}"
