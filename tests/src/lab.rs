@@ -142,9 +142,16 @@ impl Lab {
     }
 }
 
-/// The script, in the source tree that this was built from.
+/// The script, in the source tree that this runs in: what was built may come from another checkout,
+/// for they share the directory that it is built in.
+///
+/// # Panics
+/// Outside of a source tree.
 pub fn script() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../netsim/lab.sh"))
+    let here = std::env::current_dir().unwrap();
+    let scripts = here.ancestors().map(|dir| dir.join("netsim/lab.sh"));
+    let script = scripts.into_iter().find(|script| script.is_file());
+    script.expect("it runs in a source tree")
 }
 
 fn host(id: &str, name: &impl Display) -> Host {
