@@ -176,6 +176,7 @@ impl Driver {
             _ => Ending::Broken,
         };
         if let Some(held) = self.links.remove(&link) {
+            tracing::debug!(peer = %held.session.node(), link = link.0, %ended, "a link ended");
             let is_fault =
                 !matches!(how, Ending::Left | Ending::Surplus) && *ended != Ended::Closed;
             if is_fault {
@@ -254,6 +255,7 @@ impl Driver {
         held.member = Some(Arc::new(member));
         held.connected_since_unix = unix_now();
         let (sender, heard) = (self.sender.clone(), self.heard_sender.clone());
+        tracing::debug!(peer = %session.node(), link = link.0, "a link is open");
         self.tasks.spawn_to_its_end(async move {
             let ended = session.run(heard).await;
             // The driver is gone when all stops.
@@ -268,6 +270,7 @@ impl Driver {
             Reason::Full => CloseCode::Full,
         };
         if let Some(held) = self.links.remove(&link) {
+            tracing::debug!(peer = %held.session.node(), link = link.0, ?reason, "a link is closed");
             held.session.close(code);
         }
     }

@@ -3,7 +3,8 @@
 //! A connection between two nodes is a *link* once both have said who they are. Two nodes keep one
 //! link. What both ends can see decides which, so that they need not talk about it:
 //!
-//! - Both dialled at once: the link that the node with the smaller id dialled stays.
+//! - Both dialled at once: the node with the smaller id keeps the link that it met first; the other end
+//!   holds both until then.
 //! - One node dialled twice, at two addresses of the other: it keeps the first itself; the other end
 //!   holds both until then.
 //! - The other end says that its program was started anew: the old link is of the past, unless it is

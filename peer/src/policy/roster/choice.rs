@@ -7,7 +7,7 @@ use musicfs_core::time::Timestamp;
 
 use super::words::Met;
 
-/// Links of one node: the one in use, and another one until the end that dialled it closes it.
+/// Links of one node: the one in use, and another one until the other end closes one of them.
 const LINKS_COUNT_MAX: usize = 2;
 /// A link made so recently is alive: longer than what both ends began at one moment takes to arrive.
 const JUST_NOW: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ pub(super) struct Link {
 pub(super) enum Choice {
     /// Use it, close the others.
     New,
-    /// Hold it too, until the other end has chosen.
+    /// Hold it too, until the other end, whose choice it is, has chosen.
     Both,
     /// Close it.
     Old,
@@ -43,18 +43,20 @@ pub(super) fn choose(now: Timestamp, own: NodeId, links: &[Link], new: &Met) -> 
         };
     }
     let is_ours = |met: &Met| met.dialled.is_some();
-    if is_ours(&old.met) == is_ours(new) {
-        return match is_ours(new) || links.len() >= LINKS_COUNT_MAX {
-            true => Choice::Old,
-            false => Choice::Both,
-        };
-    }
-    if is_ours(new) == (own < new.node) {
-        return Choice::New;
-    }
-    // The old one stays, if it is what the other end believes, too.
-    match now.since(old.since) < JUST_NOW {
+    let holds = match links.len() >= LINKS_COUNT_MAX {
         true => Choice::Old,
+        false => Choice::Both,
+    };
+    if is_ours(&old.met) == is_ours(new) {
+        return if is_ours(new) { Choice::Old } else { holds };
+    }
+    if now.since(old.since) < JUST_NOW {
+        // Both ends began at one moment. What is in use already goes on: one end alone decides.
+        return if own < new.node { Choice::Old } else { holds };
+    }
+    // The other end may have lost the old one.
+    match is_ours(new) == (own < new.node) {
+        true => Choice::New,
         false => Choice::Ask,
     }
 }

@@ -66,18 +66,17 @@ fn in_use(roster: &Roster, number: u8) -> Option<u64> {
 }
 
 #[test]
-fn of_two_that_dialled_each_other_the_link_of_the_smaller_one_stays() {
+fn of_two_that_dialled_each_other_the_smaller_one_keeps_the_first_and_the_other_holds_both() {
     for (first, second, expect) in [
-        // The other one is smaller: what it dialled stays.
         (
             inbound(1, 4, 1, "10.0.0.4:1"),
             outbound(2, 4, 1, "10.0.0.4:1"),
-            "close 2 Surplus",
+            "open 2",
         ),
         (
             outbound(1, 4, 1, "10.0.0.4:1"),
             inbound(2, 4, 1, "10.0.0.4:1"),
-            "open 2, close 1 Surplus",
+            "open 2",
         ),
         // This one is smaller.
         (
@@ -88,14 +87,41 @@ fn of_two_that_dialled_each_other_the_link_of_the_smaller_one_stays() {
         (
             inbound(1, 6, 1, "10.0.0.6:1"),
             outbound(2, 6, 1, "10.0.0.6:1"),
-            "open 2, close 1 Surplus",
+            "close 2 Surplus",
         ),
     ] {
         let mut roster = roster();
+        let peer = first.node;
         roster.met(at(0), first);
         assert_eq!(verdicts(&mut roster), ["open 1"]);
         roster.met(at(100), second);
         assert_eq!(verdicts(&mut roster).join(", "), expect);
+        let used = roster.nodes().into_iter().find(|view| view.node == peer);
+        assert_eq!(
+            used.unwrap().link,
+            Some(LinkId(1)),
+            "what is in use stays so"
+        );
+    }
+}
+
+#[test]
+fn an_old_link_gives_way_to_one_that_the_smaller_one_dials_anew() {
+    for (first, second) in [
+        (
+            outbound(1, 4, 1, "10.0.0.4:1"),
+            inbound(2, 4, 1, "10.0.0.4:1"),
+        ),
+        (
+            inbound(1, 6, 1, "10.0.0.6:1"),
+            outbound(2, 6, 1, "10.0.0.6:1"),
+        ),
+    ] {
+        let mut roster = roster();
+        roster.met(at(0), first);
+        verdicts(&mut roster);
+        roster.met(at(60_000), second);
+        assert_eq!(verdicts(&mut roster), ["open 2", "close 1 Surplus"]);
     }
 }
 
