@@ -38,6 +38,15 @@ const PIECES_WAITING_MAX: usize = 64;
 /// long as it may be at most, a flight holds no more than [`musicfs_core::fetch::CUT_AFTER_BYTES`].
 const UNTOLD_BYTES_MAX: usize = PIECE_BYTES_MAX / 2;
 
+/// How far a flight has come.
+struct Progress {
+    /// Up to where it has brought everything.
+    at: u64,
+    /// What an origin sent behind that, and is no whole block yet. It outlives the try that brought it:
+    /// on a line that breaks again and again, little is still something.
+    pending: BytesMut,
+}
+
 /// How a try to fetch ended without having failed.
 enum Landing {
     Complete,
@@ -58,7 +67,11 @@ impl RemoteFile {
         let outcome = tokio::select! {
             biased;
             () = orders.stop.cancelled() => Ok(Landing::Stopped),
-            () = ticket.granted() => self.fetch(flight, range.start, &ticket, &orders).await,
+            () = ticket.granted() => {
+                let mut progress = Progress::new(range.start);
+                let fetched = self.fetch(flight, &mut progress, &ticket, &orders).await;
+                fetched.map_err(|cause| (progress.at, cause))
+            }
         };
         drop(ticket);
         match outcome {
@@ -76,22 +89,19 @@ impl RemoteFile {
         self.finish_if_complete().await;
     }
 
-    /// Fetches part after part, each from whoever has it, until all is there; tells from where it
-    /// failed.
+    /// Fetches part after part, each from whoever has it, until all is there.
     async fn fetch(
         self: &Arc<Self>,
         flight: FlightId,
-        mut at: u64,
+        progress: &mut Progress,
         ticket: &Ticket,
         orders: &Orders,
-    ) -> Result<Landing, (u64, Arc<Cause>)> {
+    ) -> Result<Landing, Arc<Cause>> {
         loop {
-            let landing = self.fetch_part(flight, &mut at, ticket, orders).await;
-            match landing {
+            match self.fetch_part(flight, progress, ticket, orders).await? {
                 // It has come further, so this ends.
-                Ok(Landing::Short) => {}
-                Ok(landing) => return Ok(landing),
-                Err(cause) => return Err((at, cause)),
+                Landing::Short => {}
+                landing => return Ok(landing),
             }
         }
     }
@@ -101,11 +111,11 @@ impl RemoteFile {
     async fn fetch_part(
         self: &Arc<Self>,
         flight: FlightId,
-        at: &mut u64,
+        progress: &mut Progress,
         ticket: &Ticket,
         orders: &Orders,
     ) -> Result<Landing, Arc<Cause>> {
-        let sources = self.candidates(*at);
+        let sources = self.candidates(progress.end());
         let standings = || sources.iter().map(Source::standing).collect::<Vec<_>>();
         let mut rota = Rota::new(&standings());
         let mut next = rota.first(&standings());
@@ -122,65 +132,65 @@ impl RemoteFile {
                 () = std::future::ready(()), if delay.is_zero() => {}
             }
             let source = &sources[asked];
-            let before = *at;
+            let before = progress.end();
             let patience = source.patience(match has_other {
                 true => Latency::PATIENCE_MIN,
                 false => Latency::PATIENCE_SOLE_MIN,
             });
             let cause = match self
-                .attempt(source, patience, flight, at, ticket, orders)
+                .attempt(source, patience, flight, progress, ticket, orders)
                 .await
             {
                 Ok(landing) => return Ok(landing),
                 Err(cause) => cause,
             };
+            tracing::debug!(
+                file = %self.leading().path(),
+                at = progress.end(),
+                error = %with_causes(&cause),
+                "a source failed"
+            );
             source.failed(&cause).await;
             let meaning = source.meaning(&cause, patience).await;
-            next = rota.failed(asked, meaning, *at > before, &standings());
+            next = rota.failed(asked, meaning, progress.end() > before, &standings());
             last = Some(cause);
         }
         let last = last.expect("a file has a source, and it was asked");
         Err(Arc::new(last))
     }
 
-    /// One request; moves `at` behind what has been taken in.
+    /// One request.
     async fn attempt(
         self: &Arc<Self>,
         source: &Source,
         patience: Duration,
         flight: FlightId,
-        at: &mut u64,
+        progress: &mut Progress,
         ticket: &Ticket,
         orders: &Orders,
     ) -> Result<Landing, Cause> {
         let asked = Instant::now();
-        let limit = source.limit(*at);
+        progress.part(source);
+        let start = progress.end();
+        let limit = source.limit(start);
         let opened = tokio::select! {
             () = orders.stop.cancelled() => return Ok(Landing::Stopped),
-            opened = tokio::time::timeout(patience, source.open(self, *at)) => {
+            opened = tokio::time::timeout(patience, source.open(self, start)) => {
                 opened.map_err(|_| source.late(patience))??
             }
         };
+        // The end may lie before what has been received: then only that is left to be stored.
         let end = orders.end().min(limit);
-        if *at >= end {
-            return Ok(orders.landing(*at));
-        }
+        let range = start..end.max(start);
         // What comes in while the disk takes what came before waits here, and goes to it together.
         let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
-        let room = Room::new();
+        let room = Room::new(progress.pending.len());
         let mut landing = Ok(Landing::Complete);
         {
-            let stream = source.stream(&opened, *at..end);
-            let receiving = receive(
-                source,
-                stream,
-                patience,
-                asked,
-                (sender, &room),
-                orders,
-                *at..end,
-            );
-            let storing = self.store(flight, at, end, (pieces, &room), ticket, orders);
+            let stream = source.stream(&opened, range.clone());
+            let sink = (sender, &room);
+            let receiving = receive(source, stream, patience, asked, sink, orders, range);
+            let storing = self.store(flight, progress, end, (pieces, &room), ticket, orders);
             tokio::pin!(receiving, storing);
             tokio::select! {
                 biased;
@@ -191,24 +201,25 @@ impl RemoteFile {
                 }
             }
         }
+        progress.part(source);
         match landing? {
             Landing::Stopped => Ok(Landing::Stopped),
-            Landing::Complete | Landing::Short => Ok(orders.landing(*at)),
+            Landing::Complete | Landing::Short => Ok(orders.landing(progress.at)),
         }
     }
 
     /// Stores what comes in, as much at once as there is, until all up to `end` is there or no more
-    /// comes. Moves `at` behind what is stored.
+    /// comes.
     async fn store(
         self: &Arc<Self>,
         flight: FlightId,
-        at: &mut u64,
+        progress: &mut Progress,
         end: u64,
         (mut pieces, room): (mpsc::Receiver<Bytes>, &Room),
         ticket: &Ticket,
         orders: &Orders,
     ) {
-        let mut pending = BytesMut::new();
+        let Progress { at, pending } = progress;
         let mut is_open = true;
         loop {
             while is_open && pending.len() < PIECE_BYTES_MAX {
@@ -360,14 +371,34 @@ async fn receive(
     Ok(Landing::Complete)
 }
 
+impl Progress {
+    fn new(at: u64) -> Self {
+        let pending = BytesMut::new();
+        Self { at, pending }
+    }
+
+    /// A request to `source` begins, or is over: keeps apart what must not be mixed. A peer's bytes are blocks of its own: should they turn
+    /// out to be false, what it sent is dropped, and so must not lie here.
+    fn part(&mut self, source: &Source) {
+        if matches!(source, Source::Peer(_)) {
+            self.pending.clear();
+        }
+    }
+
+    /// Up to where it has received everything.
+    fn end(&self) -> u64 {
+        self.at + self.pending.len() as u64
+    }
+}
+
 /// How much of what a flight received has not been told of.
 struct Room {
     untold: watch::Sender<usize>,
 }
 
 impl Room {
-    fn new() -> Self {
-        let untold = watch::Sender::new(0);
+    fn new(untold: usize) -> Self {
+        let untold = watch::Sender::new(untold);
         Self { untold }
     }
 

@@ -25,6 +25,9 @@ use musicfs_store::{Config, Limits, RealDisk};
 use super::*;
 use crate::upstream::{OriginSetup, Upstream};
 
+/// What the origin sends at a time. Odd: blocks have to be put together.
+const PIECE_LEN: u64 = 50_001;
+
 /// What happens to one request for a range.
 #[derive(Clone, Copy, Debug)]
 enum Script {
@@ -84,8 +87,7 @@ impl ByteStream for Stream {
             if self.range.is_empty() {
                 return Ok(None);
             }
-            // Odd pieces: blocks have to be put together.
-            let end = self.range.end.min(self.range.start + 50_001);
+            let end = self.range.end.min(self.range.start + PIECE_LEN);
             let piece = self.range.start..end;
             self.range.start = end;
             self.sent += piece.end - piece.start;
@@ -335,14 +337,27 @@ async fn a_probe_fetches_its_blocks_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_in_the_middle_resumes_where_it_was() {
     let world = world(2 * MIB);
-    world.script(&[Script::FailAfter(200_000), Script::Fail]);
+    let kept = 4 * PIECE_LEN;
+    world.script(&[Script::FailAfter(kept), Script::Fail]);
     let handle = world.file().await.open();
     let got = handle.read(0, DEMANDED).await.unwrap();
     assert_eq!(got, world.expected(0, DEMANDED));
     let asked = world.origin.asked.lock().unwrap().clone();
     let end = DEMANDED as u64;
-    let kept = 200_000 / BLOCK_BYTES * BLOCK_BYTES;
     assert_eq!(asked, [0..end, kept..end, kept..end]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_always_breaks_within_a_block_brings_everything_nevertheless() {
+    let world = world(2 * MIB);
+    world.script(&[Script::FailAfter(PIECE_LEN); 7]);
+    let handle = world.file().await.open();
+    let got = handle.read(0, DEMANDED).await.unwrap();
+    assert_eq!(got, world.expected(0, DEMANDED));
+    let asked = world.origin.asked.lock().unwrap().clone();
+    let starts: Vec<_> = asked.iter().map(|range| range.start).collect();
+    let expected: Vec<_> = (0..8).map(|piece| piece * PIECE_LEN).collect();
+    assert_eq!(starts, expected, "no byte twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

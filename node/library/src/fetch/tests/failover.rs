@@ -50,12 +50,12 @@ impl Two {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_source_goes_on_at_the_byte_where_the_first_stopped() {
     let two = two(2 * MIB);
-    two.script(0, &[Script::FailAfter(200_000)]);
+    let kept = 4 * PIECE_LEN;
+    two.script(0, &[Script::FailAfter(kept)]);
     let handle = two.file().await.open();
     let got = handle.read(0, DEMANDED).await.unwrap();
     assert_eq!(got, two.expected(0, DEMANDED));
     let end = DEMANDED as u64;
-    let kept = 200_000 / BLOCK_BYTES * BLOCK_BYTES;
     assert_eq!(two.asked(0), [0..end]);
     assert_eq!(two.asked(1), [kept..end]);
 }
