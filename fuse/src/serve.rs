@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use fuser::{BackingId, Errno, FileHandle, FopenFlags, ReplyData, ReplyOpen};
+use musicfs_core::error::with_causes;
 use musicfs_core::id::Ino;
 use musicfs_library::{Child, Library, Node, OpenFile};
 use tokio::runtime;
@@ -242,7 +243,7 @@ impl Server {
             }
             Err(error) => {
                 if let Some(suppressed) = self.read_failures.pass() {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    let cause = std::error::Error::source(&error).map(with_causes);
                     warn!(%ino, offset, len, %error, cause, suppressed, "read failed");
                 }
                 reply.error(errno::of_kind(error.kind()));
