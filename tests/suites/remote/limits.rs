@@ -125,6 +125,9 @@ fn the_cache_stays_in_its_limits_under_eight_readers_and_a_kill() {
             }
         }
         done.store(true, Ordering::Relaxed);
+        // What was on its way for the readers ends with the daemon.
+        daemon.unwrap().stop_expecting(&["removed a mount"]);
+        let daemon = remote.mount_scanned(&limits);
         costs_nothing(&remote, pinned);
         // A working set of about 50 MB, beside what is pinned.
         let set = &pairs[2..8];
@@ -132,7 +135,7 @@ fn the_cache_stays_in_its_limits_under_eight_readers_and_a_kill() {
         for _ in 0..5 {
             costs_nothing(&remote, set);
         }
-        daemon.unwrap().stop_expecting(&["removed a mount"]);
+        daemon.stop();
     });
     let most = most.into_inner();
     eprintln!("{} MiB at most", most >> 20);
