@@ -20,4 +20,4 @@ export MUSICFS_LAB_NODES="${MUSICFS_LAB_NODES:-8}"
 export MUSICFS_MATRIX="${MUSICFS_MATRIX:-full}"
 
 tests/run.sh
-[ ! -x tests/bench/run.sh ] || { tests/bench/run.sh local; tests/bench/run.sh remote; }
+[ ! -x tests/bench/run.sh ] || { tests/bench/run.sh local; tests/bench/run.sh remote; tests/bench/run.sh peers; }

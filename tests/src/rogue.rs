@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ const ADMISSION_POLL: Duration = Duration::from_millis(50);
 pub enum Vice {
     /// None: it serves what it has.
     None,
+    /// None: it speaks a later minor version, with fields, news, requests and streams that nobody knows.
+    Newer,
     /// One bit of every chunk is another.
     WrongBytes,
     /// It answers, and says no more.
@@ -60,6 +62,7 @@ struct Shared {
     vice: Vice,
     tales: Vec<(Tale, Manifest)>,
     asked: AtomicU64,
+    refused: AtomicBool,
 }
 
 impl Rogue {
@@ -88,6 +91,7 @@ impl Rogue {
             vice,
             tales: tales.into_iter().map(with_manifest).collect(),
             asked: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
         });
         runtime.spawn(accept(endpoint.clone(), shared.clone()));
         Self {
@@ -113,13 +117,18 @@ impl Rogue {
         self.shared.asked.load(Ordering::Relaxed)
     }
 
+    /// True if the node refused a request that it cannot know.
+    pub fn was_refused(&self) -> bool {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
     /// Connects to a node, says Hello, and does what `deeds` does until that ends.
     pub fn visit<D: Future<Output = ()>>(&self, node: SocketAddr, deeds: impl FnOnce(Visit) -> D) {
         let runtime = self.runtime.as_ref().unwrap();
         runtime.block_on(async {
             let connection = self.connect(node).await;
             let mut news = connection.open_uni().await.unwrap();
-            news.write_all(&hello()).await.unwrap();
+            news.write_all(&hello(0)).await.unwrap();
             deeds(Visit { connection, news }).await;
         });
     }
@@ -188,10 +197,19 @@ fn news(what: wire::news::What) -> Vec<u8> {
     frame(&wire::News { what: Some(what) })
 }
 
-fn hello() -> Vec<u8> {
+/// A frame as a later version might write it: behind all that is known there is one field more.
+fn later(mut frame: Vec<u8>) -> Vec<u8> {
+    // Field 1000, a number, 1.
+    frame.extend([0xc0, 0x3e, 1]);
+    let len = u32::try_from(frame.len() - 4).unwrap();
+    frame[..4].copy_from_slice(&len.to_le_bytes());
+    frame
+}
+
+fn hello(minor: u32) -> Vec<u8> {
     news(wire::news::What::Hello(wire::Hello {
         major: 1,
-        minor: 0,
+        minor,
         name: "rogue".to_owned(),
         version: "0".to_owned(),
         listen_port: 0,
@@ -216,13 +234,29 @@ type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 async fn serve(connection: quinn::Connection, shared: Arc<Shared>) -> Outcome {
     let mut out = connection.open_uni().await?;
-    out.write_all(&hello()).await?;
+    let minor = u32::from(shared.vice == Vice::Newer);
+    out.write_all(&shared.written(hello(minor))).await?;
     let versions = shared.tales.iter().flat_map(|(tale, _)| tale.version.0);
     let have = wire::Have {
         complete: versions.collect(),
         ..wire::Have::default()
     };
-    out.write_all(&news(wire::news::What::Have(have))).await?;
+    let have = news(wire::news::What::Have(have));
+    out.write_all(&shared.written(have)).await?;
+    if shared.vice == Vice::Newer {
+        // News and a request of which nothing is known, and a stream for who knows what.
+        out.write_all(&later(frame(&wire::News::default()))).await?;
+        let (mut send, mut answer) = connection.open_bi().await?;
+        send.write_all(&later(frame(&wire::Request::default())))
+            .await?;
+        send.finish()?;
+        let answer = answer.read_to_end(64 << 10).await?;
+        let answer = wire::Answer::decode(answer.get(4..).unwrap_or_default())?;
+        shared
+            .refused
+            .store(answer.status() == wire::Status::Refused, Ordering::Relaxed);
+        connection.open_uni().await?.write_all(b"later").await?;
+    }
     let reading = connection.clone();
     tokio::spawn(async move {
         while let Ok(mut stream) = reading.accept_uni().await {
@@ -294,6 +328,13 @@ fn chunks(tale: &Tale, manifest: &Manifest, hashes: &[u8]) -> (wire::Answer, Vec
 }
 
 impl Shared {
+    fn written(&self, frame: Vec<u8>) -> Vec<u8> {
+        match self.vice {
+            Vice::Newer => later(frame),
+            _ => frame,
+        }
+    }
+
     fn manifest(&self, tale: &Tale, manifest: &Manifest) -> (wire::Answer, Vec<u8>) {
         let encoded = manifest.encode();
         let key = self.identity.node_key();
@@ -339,7 +380,7 @@ impl Shared {
             }
             _ => {}
         }
-        send.write_all(&frame(&answer)).await?;
+        send.write_all(&self.written(frame(&answer))).await?;
         send.write_all(&payload).await?;
         Ok(send.finish()?)
     }

@@ -10,6 +10,8 @@ mod house;
 mod outages;
 #[path = "peers/strangers.rs"]
 mod strangers;
+#[path = "peers/trouble.rs"]
+mod trouble;
 
 use musicfs_tests::{knob, sh, tree, wait_until};
 

@@ -26,6 +26,18 @@ fn a_member_that_keeps_to_the_rules_spares_the_origin() {
     house.daemon.stop();
 }
 
+#[test]
+fn a_member_of_a_later_version_is_understood() {
+    let house = House::with(Vice::Newer, |bytes| bytes);
+    let before = house.remote.content_bytes();
+    house.play();
+    assert_eq!(house.remote.content_bytes(), before);
+    assert!(house.rogue.asked() > 0);
+    wait_until("the refusal", || house.rogue.was_refused());
+    assert_eq!(house.state(), "connected");
+    house.daemon.stop();
+}
+
 /// It breaks a rule that no honest node breaks: it is caught at once and asked no more.
 fn is_caught(vice: Vice) {
     let house = House::with(vice, |bytes| bytes);
