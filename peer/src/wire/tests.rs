@@ -135,6 +135,46 @@ fn answer() -> impl Strategy<Value = Answer> {
     })
 }
 
+/// What happens to a message on its way.
+#[derive(Clone, Debug)]
+struct Damage {
+    changed: Vec<(prop::sample::Index, u8)>,
+    inserted: Option<(prop::sample::Index, Vec<u8>)>,
+    cut: Option<prop::sample::Index>,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let place = any::<prop::sample::Index>;
+    let changed = prop::collection::vec((place(), any::<u8>()), 0..5);
+    let inserted = prop::option::of((place(), prop::collection::vec(any::<u8>(), 1..12)));
+    let parts = (changed, inserted, prop::option::weighted(0.25, place()));
+    parts.prop_map(|(changed, inserted, cut)| Damage {
+        changed,
+        inserted,
+        cut,
+    })
+}
+
+impl Damage {
+    /// The message of a frame afterwards.
+    fn done_to(&self, frame: &Bytes) -> Bytes {
+        let mut bytes = message_of(frame).to_vec();
+        if let Some((at, more)) = &self.inserted {
+            let at = at.index(bytes.len() + 1);
+            bytes.splice(at..at, more.iter().copied());
+        }
+        if !bytes.is_empty() {
+            for (at, to) in &self.changed {
+                let at = at.index(bytes.len());
+                bytes[at] = *to;
+            }
+            let len = self.cut.map_or(bytes.len(), |cut| cut.index(bytes.len()));
+            bytes.truncate(len);
+        }
+        bytes.into()
+    }
+}
+
 proptest! {
     #[test]
     fn news_survive_their_frame(news in news()) {
@@ -177,26 +217,19 @@ proptest! {
     fn a_damaged_message_is_refused_or_within_bounds(
         news in news(),
         request in request(),
-        at in any::<prop::sample::Index>(),
-        to in any::<u8>(),
-        is_cut in any::<bool>(),
+        answer in answer(),
+        damage in damage(),
     ) {
-        let damage = |frame: &Bytes| {
-            let mut bytes = message_of(frame).to_vec();
-            if !bytes.is_empty() {
-                let at = at.index(bytes.len());
-                bytes[at] = to;
-                bytes.truncate(if is_cut { at } else { bytes.len() });
-            }
-            Bytes::from(bytes)
-        };
         // Whatever it means now, it can be said again within a frame, and means the same.
-        if let Ok(news) = News::decode(damage(&news.to_frame())) {
+        if let Ok(news) = News::decode(damage.done_to(&news.to_frame())) {
             prop_assert_eq!(News::decode(message_of(&news.to_frame())), Ok(news));
         }
-        if let Ok(Decoded::Request(request)) = Request::decode(damage(&request.to_frame())) {
+        if let Ok(Decoded::Request(request)) = Request::decode(damage.done_to(&request.to_frame())) {
             let again = Request::decode(message_of(&request.to_frame()));
             prop_assert_eq!(again, Ok(Decoded::Request(request)));
+        }
+        if let Ok(answer) = Answer::decode(damage.done_to(&answer.to_frame())) {
+            prop_assert_eq!(Answer::decode(message_of(&answer.to_frame())), Ok(answer));
         }
     }
 
