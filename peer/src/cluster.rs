@@ -105,6 +105,18 @@ impl fmt::Debug for Fingerprint {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// One of many keys that are this process's own: on loopback, nodes hear those of other processes, too.
+    pub(crate) fn cluster_key(number: u8) -> ClusterKey {
+        let mut bytes = [number; ClusterKey::LEN];
+        bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
+        ClusterKey::from_bytes(bytes)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

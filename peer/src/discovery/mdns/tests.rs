@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use rustix::net::sockopt;
 
 use super::*;
-use crate::cluster::ClusterKey;
+use crate::cluster::testing::cluster_key;
 use crate::mesh::tasks::Tasks;
 
 /// Far longer than any of it takes.
@@ -24,7 +24,7 @@ impl Speaker {
         let service = Service {
             listen: (Ipv4Addr::LOCALHOST, port).into(),
             interfaces: vec!["lo".to_owned()],
-            tag_key: TagKey::of_cluster(&ClusterKey::from_bytes([77; 16])),
+            tag_key: TagKey::of_cluster(&cluster_key(77)),
             bounds,
         };
         let tasks = Tasks::default();

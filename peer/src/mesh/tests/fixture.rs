@@ -9,7 +9,7 @@ use musicfs_core::peer::{Held, HoldingChanges, PEER_PRIORITY, PeerState, WatchHo
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::cluster::ClusterKey;
+use crate::cluster::testing::cluster_key;
 use crate::identity::Identity;
 use crate::mesh::event::Event;
 use crate::node::NodeKey;
@@ -66,8 +66,7 @@ pub(super) fn id(seed: u8) -> NodeId {
 }
 
 pub(super) fn member(cluster: u8, node: u8) -> Membership {
-    let cluster = ClusterKey::from_bytes([cluster; 16]);
-    Membership::Cluster(Identity::new(cluster, node_key(node)))
+    Membership::Cluster(Identity::new(cluster_key(cluster), node_key(node)))
 }
 
 /// A node on any port of loopback that looks for nobody.
