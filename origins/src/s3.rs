@@ -6,6 +6,7 @@ mod endpoint;
 mod failure;
 mod group;
 mod limit;
+mod lines;
 mod list;
 mod object;
 mod read;
@@ -32,6 +33,7 @@ use bucket::{Bucket, Keys};
 use endpoint::Endpoint;
 use failure::{Attempt, Subject};
 use limit::AnswerLimit;
+use lines::Lines;
 use read::S3File;
 
 /// How long a server may keep silent: until it is connected and has answered, and again for each
@@ -162,6 +164,7 @@ impl S3Origin {
             keys,
             patience: PATIENCE,
             client: OnceCell::new(),
+            lines: Lines::new(),
             is_lax: Arc::default(),
         };
         Ok(Self {

@@ -120,6 +120,11 @@ impl Lab {
         run(&["drop", &self.id, &host.to_string(), &percent]);
     }
 
+    /// Runs a shell script on a node's host, which must succeed.
+    pub fn on(&self, node: usize, script: &str) {
+        run(&["exec", &self.id, &node.to_string(), "sh", "-ec", script]);
+    }
+
     /// Pulls a host's cable.
     pub fn cut(&self, host: impl Display) {
         run(&["cut", &self.id, &host.to_string()]);

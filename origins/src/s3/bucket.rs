@@ -15,14 +15,10 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, ProvideCredentials, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
-    StalledStreamProtectionConfig,
+    ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::{Client, Config};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -32,6 +28,7 @@ use musicfs_core::path::OriginPath;
 
 use super::endpoint::Endpoint;
 use super::failure::{Attempt, Subject};
+use super::lines::Lines;
 
 /// What signs requests where nothing names a region; servers other than AWS rarely care.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -58,6 +55,8 @@ pub(super) struct Bucket {
     /// How long each wait for the server may take.
     pub(super) patience: Duration,
     pub(super) client: OnceCell<Client>,
+    /// What it speaks over.
+    pub(super) lines: Lines,
     /// True once the server has answered a request whose condition did not hold.
     pub(super) is_lax: Arc<AtomicBool>,
 }
@@ -107,17 +106,17 @@ impl Bucket {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        match timeout(self.patience, request).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(attempt.failed(&error, subject, self.patience)),
-            Err(_) => Err(attempt.timed_out(self.patience)),
-        }
+        let answer = self.lines.within(self.patience, request).await;
+        let answer = answer.ok_or_else(|| attempt.timed_out(self.patience))?;
+        answer.map_err(|error| {
+            if error.raw_response().is_none() {
+                self.lines.give_up();
+            }
+            attempt.failed(&error, subject, self.patience)
+        })
     }
 
     async fn make_client(&self, attempt: Attempt<'_>) -> Result<Client, OriginError> {
-        let http = Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
         let (region, credentials) = match &self.keys {
             Keys::Fixed(credentials) => {
                 let region = self.region.as_deref().unwrap_or(REGION_DEFAULT);
@@ -126,7 +125,7 @@ impl Bucket {
             }
             Keys::Chain { profile } => {
                 let region = find_region(self.region.as_deref(), profile.as_deref()).await;
-                let provider = credentials_chain(profile.as_deref(), &region, &http).await;
+                let provider = credentials_chain(profile.as_deref(), &region, &self.lines).await;
                 // Told apart from a server's refusal here, where nothing else can have failed.
                 if provider.provide_credentials().await.is_err() {
                     return Err(attempt.without_credentials());
@@ -136,7 +135,7 @@ impl Bucket {
         };
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .http_client(http)
+            .http_client(self.lines.clone())
             .region(region)
             .credentials_provider(credentials)
             .force_path_style(self.path_style)
@@ -179,12 +178,12 @@ async fn find_region(configured: Option<&str>, profile: Option<&str>) -> Region 
 async fn credentials_chain(
     profile: Option<&str>,
     region: &Region,
-    http: &SharedHttpClient,
+    lines: &Lines,
 ) -> SharedCredentialsProvider {
     let config = ProviderConfig::without_region()
         .with_behavior_version(Some(BehaviorVersion::latest()))
         .with_region(Some(region.clone()))
-        .with_http_client(http.clone());
+        .with_http_client(lines.clone());
     match profile {
         // Keys in the environment are for whoever names no profile.
         Some(profile) => SharedCredentialsProvider::new(

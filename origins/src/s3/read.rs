@@ -10,7 +10,6 @@ use std::task::Poll;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream as Body, ByteStreamError};
 use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
 
 use musicfs_core::origin::{BoxFuture, ByteStream, OriginError, OriginFile, PIECE_BYTES_MAX};
 use musicfs_core::path::OriginPath;
@@ -261,15 +260,21 @@ impl Flow {
             }
             let received = match self.ahead.take() {
                 Some(received) => received,
-                None => match timeout(file.bucket.patience, self.body.next()).await {
-                    Ok(received) => received,
-                    Err(_) => return Err(attempt.timed_out(file.bucket.patience)),
-                },
+                None => {
+                    let Bucket {
+                        patience, lines, ..
+                    } = &*file.bucket;
+                    let received = lines.within(*patience, self.body.next()).await;
+                    received.ok_or_else(|| attempt.timed_out(*patience))?
+                }
             };
             match received {
                 None if self.left == 0 => return Ok(None),
                 None => return Err(attempt.malformed("it has fewer bytes than announced")),
-                Some(Err(error)) => return Err(attempt.cut_off(&error)),
+                Some(Err(error)) => {
+                    file.bucket.lines.give_up();
+                    return Err(attempt.cut_off(&error));
+                }
                 Some(Ok(bytes)) => {
                     let bytes = self.gather(bytes).await;
                     let Some(piece) = self.crop(bytes) else {

@@ -1,6 +1,7 @@
 //! Reading: ranges, and servers that send something else.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use musicfs_core::error::ErrorKind;
 use musicfs_core::origin::{PIECE_BYTES_MAX, collect};
@@ -374,6 +375,35 @@ async fn the_next_read_works_after_a_broken_one() {
     assert!(collect(file.stream(10..20)).await.is_err());
     assert_eq!(server.asked().len(), 1, "nothing is tried again here");
     assert_eq!(file.read_at(10, 10).await.unwrap(), "0123456789");
+}
+
+#[tokio::test]
+async fn connections_that_died_unnoticed_are_not_tried_one_after_the_other() {
+    let dead = Arc::new(AtomicUsize::new(0));
+    let up_to = dead.clone();
+    let server = Server::start(move |asked| match asked.connection {
+        connection if connection < up_to.load(Ordering::SeqCst) => Reply::silence(),
+        _ => partial("bytes 10-19/100").body("0123456789"),
+    })
+    .await;
+    let origin = origin(&server).with_patience(SHORT);
+    let file = origin.open(&path("f"), &version(100)).await.unwrap();
+    let read = || file.read_at(10, 10);
+    for outcome in <[_; 4]>::from(tokio::join!(read(), read(), read(), read())) {
+        assert_eq!(outcome.unwrap(), "0123456789");
+    }
+    let connections = || {
+        server
+            .asked()
+            .iter()
+            .map(|asked| asked.connection + 1)
+            .max()
+    };
+    assert!(connections() > Some(1), "they were made at once");
+    dead.store(connections().unwrap(), Ordering::SeqCst);
+    let error = read().await.unwrap_err();
+    assert!(matches!(error, OriginError::TimedOut { .. }), "{error:?}");
+    assert_eq!(read().await.unwrap(), "0123456789");
 }
 
 #[tokio::test]

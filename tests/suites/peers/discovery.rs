@@ -111,6 +111,43 @@ fn nodes_that_were_cut_off_list_each_other_again() {
 }
 
 #[test]
+fn a_node_whose_address_changes_is_reached_at_the_new_one() {
+    let mut house = House::new(2, Place::S3);
+    for node in [1, 2] {
+        // Its addresses would stay.
+        house
+            .lab
+            .on(node, "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6");
+    }
+    house.start(1, &[]);
+    house.start(2, &[]);
+    house.wait_connected();
+    let old = house.lab.host(2).address();
+    let new = std::net::Ipv4Addr::from(u32::from(old) + 100);
+    // As a DHCP client does it; the default route, which goes with the address, carries multicast.
+    let moves = format!(
+        "ip address del {old}/24 dev eth0; ip address add {new}/24 dev eth0; \
+         ip route add 224.0.0.0/4 dev eth0"
+    );
+    house.lab.on(2, &moves);
+    let took = wait_until("the other to be reached again", || {
+        let peer = house.peer(1, 2);
+        let address = peer["address"].as_str().unwrap_or_default();
+        peer["state"] == CONNECTED && address.starts_with(&format!("{new}:"))
+    });
+    println!("reached at {new} after {took:?}");
+    house.wait_indexed();
+    let started = Instant::now();
+    house.play(2);
+    println!("played after {:?}", started.elapsed());
+    house.wait_announced(1, 2);
+    let before = house.served(1).content;
+    house.play(1);
+    assert_eq!(house.served(1).content, before);
+    house.stop_expecting(&["origin"]);
+}
+
+#[test]
 fn a_node_that_starts_again_is_found_again() {
     let mut house = House::living(2, Place::S3);
     house.take(1).stop();
