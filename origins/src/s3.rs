@@ -6,9 +6,9 @@ mod endpoint;
 mod failure;
 mod group;
 mod limit;
-mod lines;
 mod list;
 mod object;
+mod pool;
 mod read;
 mod status;
 
@@ -33,7 +33,7 @@ use bucket::{Bucket, Keys};
 use endpoint::Endpoint;
 use failure::{Attempt, Subject};
 use limit::AnswerLimit;
-use lines::Lines;
+use pool::Pool;
 use read::S3File;
 
 /// How long a server may keep silent: until it is connected and has answered, and again for each
@@ -164,7 +164,7 @@ impl S3Origin {
             keys,
             patience: PATIENCE,
             client: OnceCell::new(),
-            lines: Lines::new(),
+            pool: Pool::new(),
             is_lax: Arc::default(),
         };
         Ok(Self {

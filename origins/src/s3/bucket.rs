@@ -28,7 +28,7 @@ use musicfs_core::path::OriginPath;
 
 use super::endpoint::Endpoint;
 use super::failure::{Attempt, Subject};
-use super::lines::Lines;
+use super::pool::Pool;
 
 /// What signs requests where nothing names a region; servers other than AWS rarely care.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -56,7 +56,7 @@ pub(super) struct Bucket {
     pub(super) patience: Duration,
     pub(super) client: OnceCell<Client>,
     /// What it speaks over.
-    pub(super) lines: Lines,
+    pub(super) pool: Pool,
     /// True once the server has answered a request whose condition did not hold.
     pub(super) is_lax: Arc<AtomicBool>,
 }
@@ -106,11 +106,11 @@ impl Bucket {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let answer = self.lines.within(self.patience, request).await;
+        let answer = self.pool.within(self.patience, request).await;
         let answer = answer.ok_or_else(|| attempt.timed_out(self.patience))?;
         answer.map_err(|error| {
             if error.raw_response().is_none() {
-                self.lines.give_up();
+                self.pool.give_up();
             }
             attempt.failed(&error, subject, self.patience)
         })
@@ -125,7 +125,7 @@ impl Bucket {
             }
             Keys::Chain { profile } => {
                 let region = find_region(self.region.as_deref(), profile.as_deref()).await;
-                let provider = credentials_chain(profile.as_deref(), &region, &self.lines).await;
+                let provider = credentials_chain(profile.as_deref(), &region, &self.pool).await;
                 // Told apart from a server's refusal here, where nothing else can have failed.
                 if provider.provide_credentials().await.is_err() {
                     return Err(attempt.without_credentials());
@@ -135,7 +135,7 @@ impl Bucket {
         };
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .http_client(self.lines.clone())
+            .http_client(self.pool.clone())
             .region(region)
             .credentials_provider(credentials)
             .force_path_style(self.path_style)
@@ -178,12 +178,12 @@ async fn find_region(configured: Option<&str>, profile: Option<&str>) -> Region 
 async fn credentials_chain(
     profile: Option<&str>,
     region: &Region,
-    lines: &Lines,
+    pool: &Pool,
 ) -> SharedCredentialsProvider {
     let config = ProviderConfig::without_region()
         .with_behavior_version(Some(BehaviorVersion::latest()))
         .with_region(Some(region.clone()))
-        .with_http_client(lines.clone());
+        .with_http_client(pool.clone());
     match profile {
         // Keys in the environment are for whoever names no profile.
         Some(profile) => SharedCredentialsProvider::new(

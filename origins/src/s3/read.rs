@@ -261,10 +261,8 @@ impl Flow {
             let received = match self.ahead.take() {
                 Some(received) => received,
                 None => {
-                    let Bucket {
-                        patience, lines, ..
-                    } = &*file.bucket;
-                    let received = lines.within(*patience, self.body.next()).await;
+                    let Bucket { patience, pool, .. } = &*file.bucket;
+                    let received = pool.within(*patience, self.body.next()).await;
                     received.ok_or_else(|| attempt.timed_out(*patience))?
                 }
             };
@@ -272,7 +270,7 @@ impl Flow {
                 None if self.left == 0 => return Ok(None),
                 None => return Err(attempt.malformed("it has fewer bytes than announced")),
                 Some(Err(error)) => {
-                    file.bucket.lines.give_up();
+                    file.bucket.pool.give_up();
                     return Err(attempt.cut_off(&error));
                 }
                 Some(Ok(bytes)) => {

@@ -1,7 +1,7 @@
-//! The connections to a server. When one of them turns out to be dead, all are given up.
+//! The pool of connections to a server. When one of them turns out to be dead, all are given up.
 //!
 //! A network that changed, or a machine that slept, leaves connections behind on which nobody answers, and
-//! which nobody closes. A pool would try one after the other, and each costs the patience of a read.
+//! which nobody closes. Tried one after the other, each of them costs the patience of a read.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -22,25 +22,25 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// What requests go over. Clones are one.
 #[derive(Clone, Debug)]
-pub(super) struct Lines(Arc<RwLock<Pool>>);
+pub(super) struct Pool(Arc<RwLock<Connections>>);
 
 #[derive(Debug)]
-struct Pool {
+struct Connections {
     http: SharedHttpClient,
     renewed: Option<Instant>,
 }
 
 /// A wait for something of the server, which others may end as well.
 struct Waiting<'a> {
-    lines: &'a Lines,
+    pool: &'a Pool,
     /// When it has lasted so long that the connection may be dead.
     doubted_at: Instant,
     is_answered: bool,
 }
 
-impl Lines {
+impl Pool {
     pub(super) fn new() -> Self {
-        Self(Arc::new(RwLock::new(Pool {
+        Self(Arc::new(RwLock::new(Connections {
             http: connections(),
             renewed: None,
         })))
@@ -48,19 +48,19 @@ impl Lines {
 
     /// A connection broke: what is asked from now on gets another one. What is on its way goes on.
     pub(super) fn give_up(&self) {
-        let mut pool = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = |renewed: Instant| renewed.elapsed() < TRUSTED_FOR;
-        if !pool.renewed.is_some_and(is_fresh) {
-            *pool = Pool {
+        if !made.renewed.is_some_and(is_fresh) {
+            *made = Connections {
                 http: connections(),
                 renewed: Some(Instant::now()),
             };
         }
     }
 
-    fn pool(&self) -> SharedHttpClient {
-        let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        pool.http.clone()
+    fn current(&self) -> SharedHttpClient {
+        let made = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        made.http.clone()
     }
 
     /// What the server answers; `None` after `patience`. If that, or whoever asks, ends the wait, the
@@ -71,7 +71,7 @@ impl Lines {
         answer: impl Future<Output = T>,
     ) -> Option<T> {
         let mut waiting = Waiting {
-            lines: self,
+            pool: self,
             doubted_at: Instant::now() + patience.min(DOUBTED_AFTER),
             is_answered: false,
         };
@@ -84,18 +84,18 @@ impl Lines {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.is_answered && Instant::now() >= self.doubted_at {
-            self.lines.give_up();
+            self.pool.give_up();
         }
     }
 }
 
-impl HttpClient for Lines {
+impl HttpClient for Pool {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        self.pool().http_connector(settings, components)
+        self.current().http_connector(settings, components)
     }
 
     /// Reads the system's certificates, once and for all that are made later.
@@ -104,11 +104,12 @@ impl HttpClient for Lines {
         components: &RuntimeComponentsBuilder,
         config: &ConfigBag,
     ) -> Result<(), BoxError> {
-        self.pool().validate_base_client_config(components, config)
+        self.current()
+            .validate_base_client_config(components, config)
     }
 }
 
-/// A pool without a connection.
+/// None yet, and as many as are needed.
 fn connections() -> SharedHttpClient {
     Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
