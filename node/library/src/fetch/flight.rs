@@ -45,12 +45,14 @@ struct Progress {
     /// What an origin sent behind that, and is no whole block yet. It outlives the try that brought it:
     /// on a line that breaks again and again, little is still something.
     pending: BytesMut,
+    /// Up to where it had come when a peer's connection was lost.
+    lost_at: Option<u64>,
 }
 
 /// How a try to fetch ended without having failed.
 enum Landing {
     Complete,
-    /// All that the source has of it is there; another one has the rest.
+    /// The source has no more of it, or is gone: whoever has the rest is looked up anew.
     Short,
     Stopped,
 }
@@ -99,7 +101,7 @@ impl RemoteFile {
     ) -> Result<Landing, Arc<Cause>> {
         loop {
             match self.fetch_part(flight, progress, ticket, orders).await? {
-                // It has come further, so this ends.
+                // It has come further, or is lost here for the first time: this ends.
                 Landing::Short => {}
                 landing => return Ok(landing),
             }
@@ -151,6 +153,10 @@ impl RemoteFile {
                 "a source failed"
             );
             source.failed(&cause).await;
+            if cause.is_gone() && progress.is_lost_anew() {
+                // The node may be there over another connection by now.
+                return Ok(Landing::Short);
+            }
             let meaning = source.meaning(&cause, patience).await;
             next = rota.failed(asked, meaning, progress.end() > before, &standings());
             last = Some(cause);
@@ -219,7 +225,7 @@ impl RemoteFile {
         ticket: &Ticket,
         orders: &Orders,
     ) {
-        let Progress { at, pending } = progress;
+        let Progress { at, pending, .. } = progress;
         let mut is_open = true;
         loop {
             while is_open && pending.len() < PIECE_BYTES_MAX {
@@ -373,8 +379,17 @@ async fn receive(
 
 impl Progress {
     fn new(at: u64) -> Self {
-        let pending = BytesMut::new();
-        Self { at, pending }
+        Self {
+            at,
+            pending: BytesMut::new(),
+            lost_at: None,
+        }
+    }
+
+    /// A connection was lost; false if one was lost at this very place before.
+    fn is_lost_anew(&mut self) -> bool {
+        let here = self.end();
+        self.lost_at.replace(here) != Some(here)
     }
 
     /// A request to `source` begins, or is over: keeps apart what must not be mixed. A peer's bytes are blocks of its own: should they turn

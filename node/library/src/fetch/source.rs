@@ -181,6 +181,11 @@ impl Cause {
         }
     }
 
+    /// True if the connection to a peer was lost, which may have another one.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Peer { source } if matches!(**source, PeerError::Gone { .. }))
+    }
+
     /// What a reader is told.
     pub(super) fn to_error(&self) -> Error {
         match self {

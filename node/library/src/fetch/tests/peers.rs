@@ -19,6 +19,8 @@ struct Node {
     manifest: Arc<Manifest>,
     /// After so many bytes of an answer it says nothing more.
     stalls_after: Option<usize>,
+    /// After so many bytes of an answer the connection is lost, for once.
+    lost_after: Mutex<Option<usize>>,
     /// A bit of each answer is another.
     is_corrupt: bool,
     sent: AtomicU64,
@@ -55,6 +57,7 @@ fn node(number: u8, content: &Arc<Vec<u8>>) -> Node {
         content: content.clone(),
         manifest: manifest(content),
         stalls_after: None,
+        lost_after: Mutex::new(None),
         is_corrupt: false,
         sent: AtomicU64::new(0),
         faults: Mutex::default(),
@@ -135,6 +138,11 @@ impl PeerStream for Answer {
             {
                 return std::future::pending().await;
             }
+            let mut lost_after = self.node.lost_after.lock().unwrap();
+            if lost_after.take_if(|after| self.sent >= *after).is_some() {
+                return Err(PeerError::Gone { peer: self.node.id });
+            }
+            drop(lost_after);
             if let Some(chunk) = self.chunk.filter(|_| self.node.is_corrupt) {
                 return Err(PeerError::Corrupt {
                     peer: self.node.id,
@@ -300,6 +308,22 @@ async fn a_peer_that_stalls_is_left_at_the_byte_where_it_stopped() {
     assert!(house.sent(0) > 0 && house.asked_origin() > 0);
     let asked = house.world.origin.asked.lock().unwrap()[0].clone();
     assert!(asked.start > 0, "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_comes_back_at_once_goes_on_at_the_byte_where_it_was_lost() {
+    let house = house(4 * MIB, |content| {
+        let moving = Node {
+            lost_after: Mutex::new(Some(3 * PIECE)),
+            ..node(1, content)
+        };
+        vec![moving]
+    });
+    let file = house.file().await;
+    assert!(house.is_content(&house.play(&file).await));
+    assert_eq!(house.asked_origin(), 0);
+    let faults = house.cluster.nodes[0].faults.lock().unwrap().clone();
+    assert_eq!(faults, [ErrorKind::Unavailable]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
