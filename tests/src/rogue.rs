@@ -265,12 +265,16 @@ async fn serve(connection: quinn::Connection, shared: Arc<Shared>) -> Outcome {
     });
     loop {
         let (send, mut recv) = connection.accept_bi().await?;
+        // In their order: whoever has an answer to the last has all the others counted.
+        let Ok(request) = recv.read_to_end(64 << 10).await else {
+            continue;
+        };
+        let request = wire::Request::decode(request.get(4..).unwrap_or_default())?;
+        if matches!(request.what, Some(wire::request::What::Chunks(_))) {
+            shared.asked.fetch_add(1, Ordering::Relaxed);
+        }
         let shared = shared.clone();
-        tokio::spawn(async move {
-            let request = recv.read_to_end(64 << 10).await.ok()?;
-            let request = wire::Request::decode(request.get(4..)?).ok()?;
-            answer(&shared, request, send).await.ok()
-        });
+        tokio::spawn(async move { answer(&shared, request, send).await.ok() });
     }
 }
 
@@ -287,10 +291,7 @@ async fn answer(shared: &Shared, request: wire::Request, mut send: quinn::SendSt
             None => (status(wire::Status::NotHeld), vec![]),
         },
         Some(What::Chunks(asked)) => match tale_of(&asked.version) {
-            Some((tale, manifest)) => {
-                shared.asked.fetch_add(1, Ordering::Relaxed);
-                chunks(tale, manifest, &asked.hashes)
-            }
+            Some((tale, manifest)) => chunks(tale, manifest, &asked.hashes),
             None => (status(wire::Status::NotHeld), vec![]),
         },
         _ => (status(wire::Status::Refused), vec![]),

@@ -45,10 +45,10 @@ fn is_caught(vice: Vice) {
     wait_until("the rogue to be named", || house.state() == "demoted");
     let told = house.peer()["last_error"].as_str().unwrap().to_owned();
     println!("{vice:?}: {told}");
-    let asked = house.rogue.asked();
+    let asked = house.asked();
     house.forget();
     house.play();
-    assert_eq!(house.rogue.asked(), asked, "it is asked once more");
+    assert_eq!(house.asked(), asked, "it is asked once more");
     house.daemon.stop_expecting(CAUGHT);
 }
 

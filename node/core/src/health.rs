@@ -91,6 +91,16 @@ impl Standing {
         self
     }
 
+    /// The same for a source that nothing is expected of, for it delivered what no sound one does: it
+    /// stands behind all others, and is asked only when none of them answers.
+    #[must_use]
+    pub fn demoted(mut self) -> Self {
+        self.is_away = true;
+        self.is_sure = true;
+        self.failures_if_away = u32::MAX;
+        self
+    }
+
     /// True if it does not answer.
     pub fn is_away(&self) -> bool {
         self.is_away

@@ -60,12 +60,12 @@ impl Peer for Member {
     }
 
     fn standing(&self) -> Standing {
-        let priority = match self.shared.is_demoted(self.id()) {
-            true => u32::MAX,
-            false => self.shared.priority,
-        };
-        let standing = self.record.known().vitals.standing(priority);
-        standing.coarse().loaded(self.record.requests())
+        let standing = self.record.known().vitals.standing(self.shared.priority);
+        let standing = standing.coarse().loaded(self.record.requests());
+        match self.shared.is_demoted(self.id()) {
+            true => standing.demoted(),
+            false => standing,
+        }
     }
 
     fn patience(&self, min: Duration) -> Duration {

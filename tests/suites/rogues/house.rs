@@ -98,6 +98,12 @@ impl House {
         peer["state"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The requests that the rogue got, also those that nobody wanted answered any more.
+    pub(crate) fn asked(&self) -> u64 {
+        json(&self.remote.home, &["peers", "ping", &self.rogue.id()]);
+        self.rogue.asked()
+    }
+
     /// Plays everything, and compares it; gives how long the longest read took.
     pub(crate) fn play(&self) -> Duration {
         let mut longest = Duration::ZERO;

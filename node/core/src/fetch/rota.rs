@@ -185,6 +185,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_demoted_hurries_nobody_and_is_asked_when_all_others_are_away() {
+        let standings = [up(20), up(10).demoted()];
+        let mut rota = Rota::new(&standings);
+        assert_eq!(rota.first(&standings), ask(0, 0, false));
+        assert_eq!(rota.failed(0, FAIL, false, &standings), ask(0, 100, false));
+        let mut gone = Vitals::new(OriginKind::S3);
+        gone.lost();
+        let standings = [gone.standing(20), up(10).demoted()];
+        let mut rota = Rota::new(&standings);
+        assert_eq!(rota.first(&standings), ask(0, 0, true));
+        assert_eq!(rota.failed(0, FAIL, false, &standings), ask(1, 0, false));
+    }
+
+    #[test]
     fn one_that_is_away_is_not_asked_while_another_may_recover() {
         let standings = [up(1), away(20)];
         let mut rota = Rota::new(&standings);

@@ -76,8 +76,12 @@ impl Peer for Port {
 
     fn standing(&self) -> Standing {
         let is_liar = self.0.faults.lock().unwrap().contains(&ErrorKind::Corrupt);
-        let priority = if is_liar { u32::MAX } else { 10 };
-        self.0.vitals.lock().unwrap().standing(priority).coarse()
+        let standing = self.0.vitals.lock().unwrap().standing(10).coarse();
+        if is_liar {
+            standing.demoted()
+        } else {
+            standing
+        }
     }
 
     fn patience(&self, min: Duration) -> Duration {
