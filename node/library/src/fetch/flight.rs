@@ -392,8 +392,8 @@ impl Progress {
         self.lost_at.replace(here) != Some(here)
     }
 
-    /// A request to `source` begins, or is over: keeps apart what must not be mixed. A peer's bytes are blocks of its own: should they turn
-    /// out to be false, what it sent is dropped, and so must not lie here.
+    /// A request to `source` begins, or is over. What a peer sent is dropped should it turn out to be
+    /// false: none of it may lie here then, and go into a block with what an origin sent.
     fn part(&mut self, source: &Source) {
         if matches!(source, Source::Peer(_)) {
             self.pending.clear();
