@@ -5,6 +5,6 @@ mod work;
 
 pub use family::Family;
 pub use work::{
-    HEAD_BYTES, SEEK_OFFSET, drop_caches, random_reads, read_all, read_at, read_by, scan_tags,
-    stat, timed, walk,
+    HEAD_BYTES, SEEK_OFFSET, drop_caches, median, random_reads, read_all, read_at, read_by,
+    scan_tags, stat, timed, walk,
 };

@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod remote;
 pub mod rogue;
 pub mod servers;
+pub mod small_disk;
 pub mod tree;
 
 use std::process::{Command, Output};

@@ -9,7 +9,8 @@ use std::process::Output;
 
 use musicfs_tests::daemon::{Daemon, Home};
 use musicfs_tests::outcome::{assert_no_trace, refused};
-use musicfs_tests::{Random, bulk, sh, tree, wait_for, wait_until};
+use musicfs_tests::small_disk::SmallDisk;
+use musicfs_tests::{Random, bulk, tree, wait_for, wait_until};
 
 /// Tracks of a library whose index fills many pages, and more than two megabytes.
 const TRACKS_MANY: usize = 3000;
@@ -137,10 +138,7 @@ fn sh_walk(root: &Path) -> Output {
 fn a_full_disk_stops_nothing_and_is_made_up_for_when_there_is_room() {
     let home = Home::new();
     bulk::make_library(&home.origin(), TRACKS_MANY).unwrap();
-    let disk = home.path("state");
-    fs::create_dir(&disk).unwrap();
-    sh(&format!("mount -t tmpfs -o size=2m tmpfs {disk:?}"));
-    let _unmount = Unmount(disk.clone());
+    let disk = SmallDisk::mount(&home.path("state"), "2m");
     let daemon = home.mount(&[]);
     daemon.wait_for_log("the index cannot be used");
     let log = daemon.log();
@@ -156,19 +154,10 @@ fn a_full_disk_stops_nothing_and_is_made_up_for_when_there_is_room() {
                 .is_empty()
         );
     }
-    sh(&format!("mount -o remount,size=200m {disk:?}"));
+    disk.grow("200m");
     wait_until("the rest", || {
         tree::files(daemon.mount_point()).len() == TRACKS_MANY
     });
     wait_until("the status to say so", || home.state_shown() == "ready");
     daemon.stop_expecting(&["the index cannot be used"]);
-}
-
-/// Unmounts when dropped.
-struct Unmount(PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
 }

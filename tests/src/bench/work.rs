@@ -121,3 +121,9 @@ pub fn stat(files: &[PathBuf]) {
         fs::symlink_metadata(path).unwrap();
     }
 }
+
+/// The value in the middle; of an even number the upper of the two. There is at least one.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use musicfs_tests::bench::median;
 use musicfs_tests::bulk;
 use musicfs_tests::daemon::{Daemon, Home};
 
@@ -218,11 +219,6 @@ fn time(work: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
     let started = Instant::now();
     work()?;
     Ok(started.elapsed())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn read_all(path: &Path) -> io::Result<()> {

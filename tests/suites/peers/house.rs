@@ -144,6 +144,15 @@ impl House {
         peer["state"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Makes sure that a node shows another at one of that host's own addresses.
+    pub(crate) fn assert_reached_directly(&self, node: usize, other: usize) {
+        let peer = self.peer(node, other);
+        let shown = peer["address"].as_str().unwrap();
+        let address = self.lab.host(other).address().to_string();
+        let is_own = shown.contains(&address) || shown.contains("fe80:");
+        assert!(is_own, "{peer}");
+    }
+
     /// The tracks as a node shows them, by number.
     pub(crate) fn pairs(&self, node: usize) -> Vec<Pair> {
         let mut pairs = self.remote.pairs_in(self.lab.node(node));

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use musicfs_tests::bench::{Family, HEAD_BYTES, read_all, read_at, timed};
+use musicfs_tests::bench::{Family, HEAD_BYTES, median, read_all, read_at, timed};
 
 use crate::ground::{ALONE, Ground, HOLDER, PLAYER};
 use crate::loopback;
@@ -117,8 +117,7 @@ fn first(ground: &Ground, table: &mut Table) {
             .iter()
             .map(|file| timed(|| read_at(file, SEEK_MB << 20, HEAD_BYTES)) * 1e3)
             .collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+        median(&mut times)
     };
     let (origin, peer) = (read(ALONE), read(PLAYER));
     ground.set_far(false);

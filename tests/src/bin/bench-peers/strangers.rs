@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use musicfs_peer::{DEFAULT_PORT, Keys, SERVER_NAME};
-use musicfs_tests::bench::{Family, random_reads};
+use musicfs_tests::bench::{Family, median, random_reads};
 use tokio::runtime::Builder;
 
 use crate::ground::{ALONE, Ground, HOLDER};
@@ -68,10 +68,8 @@ impl Observed {
         self.seconds += started.elapsed().as_secs_f64();
     }
 
-    fn p99_us(&self) -> f64 {
-        let mut sorted = self.p99s_us.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
+    fn p99_us(&mut self) -> f64 {
+        median(&mut self.p99s_us)
     }
 
     fn cpu_per_s(&self) -> f64 {
