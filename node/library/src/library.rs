@@ -156,9 +156,7 @@ impl Library {
         let stop = self.stop.child_token();
         self.shared.peers.set(Some((peers.clone(), stop.clone())));
         let events = self.shared.events.clone();
-        let follow = tokio::spawn(async move {
-            events::follow(peers, events, stop).await;
-        });
+        let follow = tokio::spawn(events::follow(peers, events, stop));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.retain(|task| !task.is_finished());
         tasks.push(follow);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use musicfs_core::id::{NodeId, OriginId};
 use musicfs_core::peer::{PeerStatus, Peers};
-
 use tokio_util::sync::CancellationToken;
 
 use super::{Bus, Event, EventKind};
