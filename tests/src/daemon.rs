@@ -126,8 +126,9 @@ impl Home {
         let program = self.path("program");
         let root = self.dir.path();
         if !program.exists() {
-            fs::copy(binary(), &program).unwrap();
-            crate::sh(&format!("chown -R nobody:nogroup {root:?}"));
+            // Written here, it would stay open for writing in every process that is just being forked.
+            let copied = format!("cp {:?} {program:?}", binary());
+            crate::sh(&format!("{copied}; chown -R nobody:nogroup {root:?}"));
         }
         let mut command = self.command_anywhere(args);
         command.env("HOME", root).env("XDG_RUNTIME_DIR", root);
