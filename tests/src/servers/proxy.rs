@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::reactor::Reactor;
 use crate::PATIENCE;
@@ -178,7 +178,7 @@ impl Line {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let delay = self.shape.borrow().delay_each_way;
-        sleep(delay * 2).await;
+        reached(Instant::now() + delay * 2).await;
         self.working().await;
         let mut server = TcpStream::connect(self.target).await?;
         client.set_nodelay(true)?;
@@ -216,7 +216,7 @@ impl Line {
                 let shape = *self.shape.borrow();
                 let len = from.read(&mut piece[..shape.piece_bytes()]).await?;
                 let departure = lane.departure(&shape, len);
-                sleep_until(departure).await;
+                reached(departure).await;
                 let arrival = departure + shape.delay_each_way;
                 // The other side ends first only with an error of its own.
                 let _ = under_way.send((arrival, piece[..len].to_vec())).await;
@@ -228,7 +228,7 @@ impl Line {
         let mut left = cut.as_ref().and_then(|fault| allowance(&fault.borrow()));
         let delivering = async {
             while let Some((arrival, piece)) = arriving.recv().await {
-                sleep_until(arrival).await;
+                reached(arrival).await;
                 self.working().await;
                 if let Some(fault) = cut.as_mut()
                     && fault.has_changed().unwrap_or(false)
@@ -291,6 +291,13 @@ impl Shape {
             .rate_bytes_per_s
             .map_or(PIECE_BYTES_MAX, |rate| saturated(rate / 100));
         whole.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX)
+    }
+}
+
+/// Waits until then. A timer would take a millisecond of what is over already.
+async fn reached(then: Instant) {
+    if then > Instant::now() {
+        sleep_until(then).await;
     }
 }
 
