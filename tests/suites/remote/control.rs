@@ -52,9 +52,8 @@ fn the_cache_is_told_prefetched_pinned_and_cleared() {
 #[test]
 fn damage_in_the_cache_is_found_at_the_first_read_and_healed() {
     let remote = Remote::s3(album());
-    let bytes = album_bytes(&remote);
     let daemon = remote.mount_scanned(&[]);
-    read_by_four(&remote);
+    let bytes = fetch_by_four(&remote);
     daemon.stop();
     let objects = remote.home.path("cache");
     // One byte in the middle of each object.
