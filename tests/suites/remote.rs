@@ -55,7 +55,7 @@ fn fetch_by_four(remote: &Remote) -> u64 {
     let (fetched, bytes) = (remote.content_bytes(), album_bytes(remote));
     assert!(fetched >= bytes, "{fetched} of {bytes}");
     let surplus = fetched - bytes;
-    assert!(surplus <= bytes / 1000, "{surplus} of {bytes} came twice");
+    assert!(surplus <= bytes / 500, "{surplus} of {bytes} came twice");
     fetched
 }
 
