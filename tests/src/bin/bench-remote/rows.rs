@@ -204,11 +204,9 @@ impl Bench<'_> {
             let root = self.system.root();
             let mut found = 0;
             let cold = timed(|| found = walk(root));
-            assert_eq!(
-                found, total,
-                "{} does not show every file",
-                self.system.name
-            );
+            // Some show files of their own besides.
+            let name = self.system.name;
+            assert!(found >= total, "{name} does not show every file");
             let hot = timed(|| walk(root));
             self.low(&format!("walk of {total} files cold, s"), cold);
             self.low(&format!("walk of {total} files hot, s"), hot);
