@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use crate::host::Host;
 use crate::{wait_for, wait_until};
 
+/// What it says once it is mounted.
+const READY: &str = "ready instance=";
+
 /// Everything an instance has: directories, a name, an origin, a mount point.
 #[derive(Debug)]
 pub struct Home {
@@ -167,8 +170,7 @@ impl Home {
     /// Starts the daemon on this home's origin and waits until it is ready.
     pub fn mount(&self, more: &[&str]) -> Daemon {
         let daemon = self.start(more);
-        let (ready, _) = daemon.wait_for_log("ready instance=");
-        assert!(ready, "the daemon did not start:\n{}", daemon.log());
+        daemon.wait_ready();
         daemon
     }
 
@@ -241,10 +243,20 @@ impl Daemon {
         })
     }
 
-    /// Waits until `times` scans are over.
+    /// Waits until it is mounted.
+    ///
+    /// # Panics
+    /// If it ends first, with its log.
+    pub fn wait_ready(&self) {
+        let (is_ready, _) = self.wait_for_log(READY);
+        assert!(is_ready, "the daemon did not start:\n{}", self.log());
+    }
+
+    /// Waits until it is mounted and `times` scans are over: a small one may end first.
     pub fn wait_scanned(&self, times: usize) {
         wait_until("the scan", || {
-            self.log().matches(" INFO scanned ").count() >= times
+            let log = self.log();
+            log.contains(READY) && log.matches(" INFO scanned ").count() >= times
         });
     }
 

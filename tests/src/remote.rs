@@ -160,8 +160,7 @@ impl Remote {
         let mut args = vec!["--origin", &url, "--cache-free-min", "0"];
         args.extend(more);
         let daemon = home.start_under(&wrapper, &home.mount_point(), &args);
-        let (ready, _) = daemon.wait_for_log("ready instance=");
-        assert!(ready, "the daemon did not start:\n{}", daemon.log());
+        daemon.wait_ready();
         daemon
     }
 

@@ -207,8 +207,7 @@ impl Pair {
         let config = self.config();
         let args = ["--config", config.to_str().unwrap()];
         let daemon = self.home.start_under(&wrapper, &mount_point, &args);
-        let (ready, _) = daemon.wait_for_log("ready instance=");
-        assert!(ready, "the daemon did not start:\n{}", daemon.log());
+        daemon.wait_ready();
         daemon
     }
 

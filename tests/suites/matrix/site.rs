@@ -185,8 +185,7 @@ impl Site {
         let mount_point = self.home.mount_point();
         let wrapper = ["env", &access, &secret];
         let daemon = self.home.start_under(&wrapper, &mount_point, &args);
-        let (is_ready, _) = daemon.wait_for_log("ready instance=");
-        assert!(is_ready, "the daemon did not start:\n{}", daemon.log());
+        daemon.wait_ready();
         daemon
     }
 

@@ -123,7 +123,6 @@ fn mount(home: &Home, url: &str) -> Daemon {
     let secret = format!("AWS_SECRET_ACCESS_KEY={SECRET_KEY}");
     let args = ["--origin", url, "--cache-free-min", "0"];
     let daemon = home.start_under(&["env", &access, &secret], &home.mount_point(), &args);
-    let (is_ready, _) = daemon.wait_for_log("ready instance=");
-    assert!(is_ready, "the daemon did not start:\n{}", daemon.log());
+    daemon.wait_ready();
     daemon
 }
